@@ -1,0 +1,426 @@
+"""Config: what a run is, as UPPERCASE attributes that a subclass overrides.
+
+A subclass states its differences from the defaults and may add attributes of its own::
+
+    class BalloonConfig(Config):
+        NAME = "balloon"
+        NUM_CLASSES = 1 + 1
+        STEPS_PER_EPOCH = 100
+
+Values that follow from others (`BATCH_SIZE`, `IMAGE_SHAPE`, `IMAGE_META_SIZE`) are computed when
+read, so that they are right whenever and wherever an attribute was changed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import numbers
+import os
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+RESIZE_MODES = ("square", "pad64", "crop", "none")
+BACKBONES = ("resnet50", "resnet101")
+# The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
+LOSS_NAMES = (
+    "rpn_class_loss",
+    "rpn_bbox_loss",
+    "mrcnn_class_loss",
+    "mrcnn_bbox_loss",
+    "mrcnn_mask_loss",
+)
+
+
+class derived:
+    """An attribute computed on every read, until somebody assigns it on class or instance."""
+
+    def __init__(self, compute):
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance, owner):
+        return self if instance is None else self.compute(instance)
+
+
+class Config:
+    """Every setting of network, training and detection, with the original's names and defaults."""
+
+    # ---- Run --------------------------------------------------------------------------------
+    # Name of the experiment; the run folder and the checkpoints carry it.
+    NAME = None
+    # A batch is GPU_COUNT * IMAGES_PER_GPU images.
+    GPU_COUNT = 1
+    IMAGES_PER_GPU = 2
+    # An epoch is this many batches: it ends in validation, TensorBoard and a checkpoint. It need
+    # not be one pass over the data; the images go on where the last epoch left them.
+    STEPS_PER_EPOCH = 1000
+    VALIDATION_STEPS = 50
+
+    # ---- Network ----------------------------------------------------------------------------
+    # "resnet50", "resnet101", or a callable
+    # (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
+    BACKBONE = "resnet101"
+    # For a callable BACKBONE: image_shape -> [levels, (height, width)] of its pyramid.
+    COMPUTE_BACKBONE_SHAPE = None
+    # Pixels from one cell of P2 ... P6 to the next.
+    BACKBONE_STRIDES = [4, 8, 16, 32, 64]
+    FPN_CLASSIF_FC_LAYERS_SIZE = 1024
+    TOP_DOWN_PYRAMID_SIZE = 256
+    # Background counts as one.
+    NUM_CLASSES = 1
+    POOL_SIZE = 7
+    MASK_POOL_SIZE = 14
+    # Twice MASK_POOL_SIZE: the mask head has one deconvolution of stride 2.
+    MASK_SHAPE = [28, 28]
+    # Batch normalisation. False: moving statistics, also while training (small batches).
+    # None: batch statistics while training, moving ones otherwise. True: always batch statistics.
+    TRAIN_BN = False
+
+    # ---- Images -----------------------------------------------------------------------------
+    # square: scaled, then padded to IMAGE_MAX_DIM x IMAGE_MAX_DIM. pad64: padded to a multiple of
+    # 64. crop: random crop of IMAGE_MIN_DIM x IMAGE_MIN_DIM. none: left as they are.
+    IMAGE_RESIZE_MODE = "square"
+    IMAGE_MIN_DIM = 800
+    IMAGE_MAX_DIM = 1024
+    # Smallest enlargement; 0 for none. Looked at before IMAGE_MIN_DIM.
+    IMAGE_MIN_SCALE = 0
+    IMAGE_CHANNEL_COUNT = 3
+    # One value a channel, subtracted from images of 0..255.
+    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])
+
+    # ---- Anchors and proposals --------------------------------------------------------------
+    # Side of a square anchor in pixels, one a pyramid level.
+    RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)
+    # Width / height.
+    RPN_ANCHOR_RATIOS = [0.5, 1, 2]
+    # 1: anchors on every cell of a feature map; 2: on every other.
+    RPN_ANCHOR_STRIDE = 1
+    RPN_NMS_THRESHOLD = 0.7
+    RPN_TRAIN_ANCHORS_PER_IMAGE = 256
+    # Anchors kept by score before, proposals kept after non-maximum suppression.
+    PRE_NMS_LIMIT = 6000
+    POST_NMS_ROIS_TRAINING = 2000
+    POST_NMS_ROIS_INFERENCE = 1000
+    # Deltas are divided by these, so that their targets have a spread near 1.
+    RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+    BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+
+    # ---- Training targets -------------------------------------------------------------------
+    # Masks are cut to their box and stored at this (height, width): less memory, a little blur.
+    USE_MINI_MASK = True
+    MINI_MASK_SHAPE = (56, 56)
+    TRAIN_ROIS_PER_IMAGE = 200
+    ROI_POSITIVE_RATIO = 0.33
+    # Objects beyond this number are left out, at random.
+    MAX_GT_INSTANCES = 100
+    # False: the training graph takes ROIs as an eighth input in place of the RPN's.
+    USE_RPN_ROIS = True
+
+    # ---- Detection --------------------------------------------------------------------------
+    DETECTION_MAX_INSTANCES = 100
+    DETECTION_MIN_CONFIDENCE = 0.7
+    DETECTION_NMS_THRESHOLD = 0.3
+
+    # ---- Optimisation -----------------------------------------------------------------------
+    LEARNING_RATE = 0.001
+    LEARNING_MOMENTUM = 0.9
+    WEIGHT_DECAY = 0.0001
+    LOSS_WEIGHTS = {name: 1.0 for name in LOSS_NAMES}
+    # Largest norm of all gradients together.
+    GRADIENT_CLIP_NORM = 5.0
+
+    # ---- Derived ----------------------------------------------------------------------------
+    @derived
+    def BATCH_SIZE(self) -> int:
+        """Images a batch."""
+        return self.IMAGES_PER_GPU * self.GPU_COUNT
+
+    @derived
+    def IMAGE_SHAPE(self) -> np.ndarray:
+        """`(height, width, channels)` of a molded image."""
+        side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        return np.array([side, side, self.IMAGE_CHANNEL_COUNT])
+
+    @derived
+    def IMAGE_META_SIZE(self) -> int:
+        """Length of an image meta row: id, two shapes, window, scale, active classes."""
+        return 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
+
+    # ---- Showing, saving, checking ----------------------------------------------------------
+    def names(self) -> list[str]:
+        """Names of all settings, the user's own included, in alphabetical order."""
+        return [name for name in dir(self) if name.isupper() and not name.startswith("_")]
+
+    def display(self) -> None:
+        """Print every setting."""
+        print("\nConfigurations:")
+        for name in self.names():
+            print(f"{name:30} {getattr(self, name)}")
+        print()
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Write every setting but the derived ones to a JSON file, `from_json` reads it back.
+
+        Raises:
+            ValueError: a setting that JSON cannot hold, a callable BACKBONE for one.
+        """
+        path = Path(path)
+        values = {name: getattr(self, name) for name in self.names() if not self._follows(name)}
+        try:
+            text = json.dumps(values, indent=2, default=_plain)
+        except TypeError as error:
+            raise ValueError(f"this Config cannot be written to {path}: {error}.") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(text + "\n", encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> Config:
+        """A Config of this class with the settings of a JSON file; `//` comments are allowed.
+
+        Raises:
+            ValueError: no JSON, or a name that this class does not have.
+        """
+        try:
+            values = json.loads(_without_comments(Path(path).read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a JSON file: {error}.") from error
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"{path} holds a JSON {type(values).__name__}; a configuration is an object, "
+                '{"NAME": …, …}.'
+            )
+        config = cls()
+        known = config.names()
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"{path}: unknown setting {name!r}.{_did_you_mean(name, known)}")
+            setattr(config, name, _like(getattr(config, name), value))
+        return config
+
+    def validate(self) -> None:
+        """Check that this configuration can work; `MaskRCNN` does so before building a graph.
+
+        Raises:
+            ValueError: the first setting that cannot work, with its value and what would do.
+
+        Warns about an attribute of the user's own whose name is nearly that of a setting.
+        """
+        self._warn_of_near_misses()
+        self._check_types()
+        self._check_ranges()
+        self._check_network()
+        self._check_image_size()
+
+    def _follows(self, name: str) -> bool:
+        """Is this setting derived, and not assigned by the user?"""
+        return name not in vars(self) and isinstance(getattr(type(self), name, None), derived)
+
+    def _warn_of_near_misses(self) -> None:
+        known = [name for name in dir(Config) if name.isupper()]
+        for name in set(self.names()) - set(known):
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+            if close:
+                warnings.warn(
+                    f"{type(self).__name__}.{name} is not a setting of Config and changes "
+                    f"nothing; did you mean {close[0]}?",
+                    stacklevel=4,
+                )
+
+    def _check_types(self) -> None:
+        for name in dir(Config):
+            default = getattr(Config, name)
+            if not name.isupper() or default is None or isinstance(default, derived):
+                continue
+            wanted = _wanted_kind(name, default)
+            value = getattr(self, name)
+            if wanted and not wanted[1](value):
+                raise ValueError(f"{name} is {value!r}; it must be {wanted[0]}.")
+
+    def _check_ranges(self) -> None:
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD", "DETECTION_MIN_CONFIDENCE"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
+        if not 0 < self.ROI_POSITIVE_RATIO <= 1:
+            raise ValueError(
+                f"ROI_POSITIVE_RATIO is {self.ROI_POSITIVE_RATIO}; it must be above 0 and at "
+                "most 1: 0.33 keeps one positive ROI to two negative ones."
+            )
+        if self.NUM_CLASSES < 2:
+            raise ValueError(
+                f"NUM_CLASSES is {self.NUM_CLASSES}; the background counts as one, so a data set "
+                "of one class has NUM_CLASSES = 1 + 1."
+            )
+        unknown = set(self.LOSS_WEIGHTS) - set(LOSS_NAMES)
+        if unknown:
+            name = sorted(map(str, unknown))[0]
+            raise ValueError(
+                f"LOSS_WEIGHTS names {name!r}, which is no loss."
+                + _did_you_mean(name, list(LOSS_NAMES))
+            )
+
+    def _check_network(self) -> None:
+        if not callable(self.BACKBONE) and self.BACKBONE not in BACKBONES:
+            raise ValueError(
+                f"BACKBONE is {self.BACKBONE!r}; it must be one of {', '.join(BACKBONES)} or a "
+                "callable (input_image, stage5=True, train_bn=None) -> [C1, C2, C3, C4, C5]."
+            )
+        if callable(self.BACKBONE) and not callable(self.COMPUTE_BACKBONE_SHAPE):
+            raise ValueError(
+                f"BACKBONE is a callable and COMPUTE_BACKBONE_SHAPE is "
+                f"{self.COMPUTE_BACKBONE_SHAPE!r}; with a backbone of your own it must be a "
+                "callable image_shape -> [levels, (height, width)]."
+            )
+        if not len(self.RPN_ANCHOR_RATIOS):
+            raise ValueError("RPN_ANCHOR_RATIOS is empty; give at least one width / height.")
+        scales, strides = len(self.RPN_ANCHOR_SCALES), len(self.BACKBONE_STRIDES)
+        if scales != strides or strides != 5:
+            raise ValueError(
+                f"RPN_ANCHOR_SCALES has {scales} values and BACKBONE_STRIDES {strides}; both "
+                "need five, one a pyramid level P2 to P6."
+            )
+        for name in ("RPN_ANCHOR_SCALES", "RPN_ANCHOR_RATIOS", "BACKBONE_STRIDES"):
+            if min(np.ravel(getattr(self, name))) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; all must be above 0.")
+        if list(self.MASK_SHAPE) != [2 * self.MASK_POOL_SIZE] * 2:
+            raise ValueError(
+                f"MASK_SHAPE is {list(self.MASK_SHAPE)} with MASK_POOL_SIZE {self.MASK_POOL_SIZE}; "
+                f"the mask head doubles the pool, so it must be {[2 * self.MASK_POOL_SIZE] * 2}."
+            )
+        if len(self.MEAN_PIXEL) != self.IMAGE_CHANNEL_COUNT:
+            raise ValueError(
+                f"MEAN_PIXEL has {len(self.MEAN_PIXEL)} values and IMAGE_CHANNEL_COUNT is "
+                f"{self.IMAGE_CHANNEL_COUNT}; it needs one value a channel."
+            )
+
+    def _check_image_size(self) -> None:
+        if self.IMAGE_RESIZE_MODE not in RESIZE_MODES:
+            raise ValueError(
+                f"IMAGE_RESIZE_MODE is {self.IMAGE_RESIZE_MODE!r}; it must be one of "
+                f"{', '.join(RESIZE_MODES)}."
+            )
+        name = "IMAGE_MAX_DIM" if self.IMAGE_RESIZE_MODE == "square" else "IMAGE_MIN_DIM"
+        side = getattr(self, name)
+        if self.IMAGE_RESIZE_MODE != "none" and side % 64:
+            below, above = 64 * math.floor(side / 64), 64 * math.ceil(side / 64)
+            would_do = f"{below} or {above}" if below else str(above)
+            raise ValueError(
+                f"{name} is {side} with IMAGE_RESIZE_MODE {self.IMAGE_RESIZE_MODE!r}; the pyramid "
+                f"halves the image six times, so it must be a multiple of 64: {would_do} would do."
+            )
+        if self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM:
+            raise ValueError(
+                f"IMAGE_MIN_DIM is {self.IMAGE_MIN_DIM} and IMAGE_MAX_DIM {self.IMAGE_MAX_DIM}; "
+                "the smaller side cannot be larger than the larger one."
+            )
+
+
+def compute_backbone_shapes(config: Config, image_shape) -> np.ndarray:
+    """Sizes of the feature maps P2 to P6 for an image of this shape.
+
+    Args:
+        config: its BACKBONE_STRIDES, or its COMPUTE_BACKBONE_SHAPE for a callable BACKBONE.
+        image_shape: `(height, width, ...)` in pixels.
+
+    Returns:
+        `[levels, (height, width)]` int.
+    """
+    if callable(config.BACKBONE):
+        return np.asarray(config.COMPUTE_BACKBONE_SHAPE(image_shape))
+    return np.array(
+        [
+            [math.ceil(image_shape[0] / stride), math.ceil(image_shape[1] / stride)]
+            for stride in config.BACKBONE_STRIDES
+        ]
+    )
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (numbers.Real, np.number)) and not isinstance(value, bool)
+
+
+def _is_number_list(value) -> bool:
+    if not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
+        return False
+    return all(_is_number(v) or _is_number_list(v) for v in value)
+
+
+# What a setting may be follows from its default, for all but these.
+_FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM")
+_OPEN = ("BACKBONE", "TRAIN_BN", "IMAGE_RESIZE_MODE")
+_AT_LEAST_ONE = (
+    "GPU_COUNT",
+    "IMAGES_PER_GPU",
+    "STEPS_PER_EPOCH",
+    "IMAGE_MAX_DIM",
+    "IMAGE_CHANNEL_COUNT",
+    "TOP_DOWN_PYRAMID_SIZE",
+    "FPN_CLASSIF_FC_LAYERS_SIZE",
+    "POOL_SIZE",
+    "MASK_POOL_SIZE",
+    "RPN_ANCHOR_STRIDE",
+    "RPN_TRAIN_ANCHORS_PER_IMAGE",
+    "PRE_NMS_LIMIT",
+    "POST_NMS_ROIS_TRAINING",
+    "POST_NMS_ROIS_INFERENCE",
+    "TRAIN_ROIS_PER_IMAGE",
+    "MAX_GT_INSTANCES",
+    "DETECTION_MAX_INSTANCES",
+)
+
+
+def _wanted_kind(name: str, default):
+    """`(words, check)` for a setting with this default, None where other checks say more."""
+    if name in _OPEN:
+        return None
+    if isinstance(default, bool):
+        return "True or False", lambda value: isinstance(value, (bool, np.bool_))
+    if name in _FRACTIONS or isinstance(default, float):
+        return "a number", _is_number
+    if isinstance(default, int):
+        return "a whole number", _is_whole
+    if isinstance(default, dict):
+        return "a dict", lambda value: isinstance(value, dict)
+    return "a list of numbers that is not empty", _is_number_list
+
+
+def _plain(value):
+    """NumPy values as JSON knows them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} has no JSON form")
+
+
+def _like(default, value):
+    """A JSON list as the array or tuple that the default is."""
+    if isinstance(value, list) and isinstance(default, np.ndarray):
+        return np.array(value)
+    if isinstance(value, list) and isinstance(default, tuple):
+        return tuple(value)
+    return value
+
+
+def _without_comments(text: str) -> str:
+    """JSON text without its `//` comments; a string that holds `//` stays whole."""
+    string_or_comment = r'("(?:\\.|[^"\\])*")|//[^\n]*'
+    return re.sub(string_or_comment, lambda match: match.group(1) or "", text)
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Pure functions of boxes, anchors and masks; none of them knows a Config."""

@@ -1,0 +1,203 @@
+"""Boxes: overlaps, deltas, clipping and normalised coordinates.
+
+A box is `(y1, x1, y2, x2)`. In **pixels** (y2, x2) lies just outside the box, so its height is
+`y2 - y1`. **Normalised** coordinates put (0, 0) on the centre of the first pixel and (1, 1) on the
+centre of the last, and there (y2, x2) lies inside: `norm_boxes` is
+`(box - [0, 0, 1, 1]) / [h - 1, w - 1, h - 1, w - 1]`. They are therefore not Keras' `rel_yxyx`.
+
+A delta is `(dy, dx, log dh, log dw)`: the shift of the centre in units of the box's size, and the
+logarithm of the change of that size (Girshick et al. 2014, appendix C).
+
+Functions named for tensors too take NumPy arrays or tensors of any backend, with any number of
+leading dimensions, and return the same kind. `[..., 4]` stands for any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def array_module(x):
+    """`numpy` for a NumPy array, `keras.ops` for a tensor: both spell these formulas alike."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np
+    from keras import ops
+
+    return ops
+
+
+def split_box(boxes):
+    """The four coordinates of `[..., 4]`, each `[...]`."""
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
+
+
+def box_area(boxes):
+    """Areas `[...]` of boxes `[..., (y1, x1, y2, x2)]`, in the boxes' unit squared."""
+    y1, x1, y2, x2 = split_box(boxes)
+    return (y2 - y1) * (x2 - x1)
+
+
+def compute_overlaps(boxes1, boxes2):
+    """Intersection over union of every pair of boxes; arrays or tensors.
+
+    Args:
+        boxes1: `[..., N, (y1, x1, y2, x2)]`.
+        boxes2: `[..., M, (y1, x1, y2, x2)]`, same unit.
+
+    Returns:
+        `[..., N, M]` in 0..1; 0 for pairs whose union is empty.
+    """
+    xp = array_module(boxes1)
+    a, b = boxes1[..., :, None, :], boxes2[..., None, :, :]
+    height = xp.minimum(a[..., 2], b[..., 2]) - xp.maximum(a[..., 0], b[..., 0])
+    width = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
+    intersection = xp.maximum(height, 0) * xp.maximum(width, 0)
+    union = box_area(a) + box_area(b) - intersection
+    # Two boxes without area have no union; 0 / 1 says they do not overlap, 0 / 0 would say NaN.
+    return intersection / xp.where(union > 0, union, xp.ones_like(union))
+
+
+def compute_iou(box, boxes, box_area, boxes_area) -> np.ndarray:
+    """Intersection over union of one box with many whose areas are known.
+
+    Args:
+        box: `[(y1, x1, y2, x2)]`; boxes: `[N, (y1, x1, y2, x2)]`, same unit.
+        box_area: scalar; boxes_area: `[N]`. Passed in because callers use them many times.
+
+    Returns:
+        `[N]` float.
+    """
+    height = np.minimum(box[2], boxes[:, 2]) - np.maximum(box[0], boxes[:, 0])
+    width = np.minimum(box[3], boxes[:, 3]) - np.maximum(box[1], boxes[:, 1])
+    intersection = np.maximum(height, 0) * np.maximum(width, 0)
+    union = box_area + boxes_area - intersection
+    return intersection / np.where(union > 0, union, 1)
+
+
+def non_max_suppression(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Greedy non-maximum suppression on arrays.
+
+    Args:
+        boxes: `[N, (y1, x1, y2, x2)]`; scores: `[N]`.
+        threshold: a box that overlaps a kept one by more than this is dropped.
+
+    Returns:
+        `[K]` int32, indices of the kept boxes, best score first.
+    """
+    boxes = np.asarray(boxes, dtype=np.float32)
+    area = box_area(boxes)
+    remaining = np.asarray(scores).argsort()[::-1]
+    keep = []
+    while len(remaining):
+        best, rest = remaining[0], remaining[1:]
+        keep.append(best)
+        overlaps = compute_iou(boxes[best], boxes[rest], area[best], area[rest])
+        remaining = rest[overlaps <= threshold]
+    return np.array(keep, dtype=np.int32)
+
+
+def apply_box_deltas(boxes, deltas):
+    """Move and scale boxes by deltas; arrays or tensors.
+
+    Args:
+        boxes: `[..., (y1, x1, y2, x2)]`; deltas: `[..., (dy, dx, log dh, log dw)]`.
+
+    Returns:
+        `[..., (y1, x1, y2, x2)]`; float32 for arrays.
+    """
+    xp = array_module(boxes)
+    if xp is np:
+        boxes = np.asarray(boxes, dtype=np.float32)
+    y1, x1, y2, x2 = split_box(boxes)
+    height, width = y2 - y1, x2 - x1
+    center_y = y1 + 0.5 * height + deltas[..., 0] * height
+    center_x = x1 + 0.5 * width + deltas[..., 1] * width
+    height = height * xp.exp(deltas[..., 2])
+    width = width * xp.exp(deltas[..., 3])
+    y1, x1 = center_y - 0.5 * height, center_x - 0.5 * width
+    moved = xp.stack([y1, x1, y1 + height, x1 + width], axis=-1)
+    return moved.astype(np.float32) if xp is np else moved
+
+
+def box_refinement(box, gt_box):
+    """The deltas that turn each box into its ground-truth box; arrays or tensors.
+
+    Args:
+        box: `[..., (y1, x1, y2, x2)]`; gt_box: the same shape and unit.
+
+    Returns:
+        `[..., (dy, dx, log dh, log dw)]`; float32 for arrays. A box without area gives what the
+        logarithm gives: callers mask such rows.
+    """
+    xp = array_module(box)
+    if xp is np:
+        box, gt_box = np.asarray(box, np.float32), np.asarray(gt_box, np.float32)
+    y1, x1, y2, x2 = split_box(box)
+    gt_y1, gt_x1, gt_y2, gt_x2 = split_box(gt_box)
+    height, width = y2 - y1, x2 - x1
+    gt_height, gt_width = gt_y2 - gt_y1, gt_x2 - gt_x1
+    dy = ((gt_y1 + 0.5 * gt_height) - (y1 + 0.5 * height)) / height
+    dx = ((gt_x1 + 0.5 * gt_width) - (x1 + 0.5 * width)) / width
+    return xp.stack([dy, dx, xp.log(gt_height / height), xp.log(gt_width / width)], axis=-1)
+
+
+def clip_boxes(boxes, window):
+    """Boxes cut to a window; arrays or tensors.
+
+    Args:
+        boxes: `[..., N, (y1, x1, y2, x2)]`.
+        window: `[..., (y1, x1, y2, x2)]`, same unit, one for all boxes of its leading dimension.
+
+    Returns:
+        The boxes' shape. A box wholly outside becomes one without area on the window's border.
+    """
+    xp = array_module(boxes)
+    low = xp.concatenate([window[..., None, :2], window[..., None, :2]], axis=-1)
+    high = xp.concatenate([window[..., None, 2:], window[..., None, 2:]], axis=-1)
+    return xp.maximum(xp.minimum(boxes, high), low)
+
+
+def norm_boxes(boxes, shape):
+    """Pixel boxes to normalised ones; arrays or tensors.
+
+    Args:
+        boxes: `[..., (y1, x1, y2, x2)]` in pixels, (y2, x2) outside the box.
+        shape: `(height, width)` of the image in pixels.
+
+    Returns:
+        The boxes' shape, normalised, (y2, x2) inside the box; float32 for arrays.
+    """
+    scale, shift = _norm_scale_shift(shape)
+    if array_module(boxes) is np:
+        return ((boxes - shift) / scale).astype(np.float32)
+    return (boxes - shift) / scale
+
+
+def denorm_boxes(boxes, shape):
+    """Normalised boxes to pixel ones, rounded to whole pixels; arrays or tensors.
+
+    Args:
+        boxes: `[..., (y1, x1, y2, x2)]`, normalised.
+        shape: `(height, width)` of the image in pixels.
+
+    Returns:
+        The boxes' shape, int32, in pixels with (y2, x2) outside the box.
+    """
+    scale, shift = _norm_scale_shift(shape)
+    if array_module(boxes) is np:
+        return np.around(np.multiply(boxes, scale) + shift).astype(np.int32)
+    from keras import ops
+
+    return ops.cast(ops.round(boxes * scale + shift), "int32")
+
+
+def _norm_scale_shift(shape):
+    # An image of one pixel has no distance between first and last; its only box is (0, 0, 0, 0).
+    h, w = (max(int(side) - 1, 1) for side in shape)
+    return np.array([h, w, h, w], np.float32), np.array([0, 0, 1, 1], np.float32)
+
+
+def trim_zeros(x: np.ndarray) -> np.ndarray:
+    """Drop the rows that are all zero, the padding of `[N, ...]`: `[M, ...]`, M <= N."""
+    assert x.ndim == 2, f"expected a 2-D array, got shape {x.shape}"
+    return x[~np.all(x == 0, axis=1)]
