@@ -48,8 +48,7 @@ if ! usable "$venv/bin/python"; then
     "$python" -m venv --clear "$venv"
 fi
 echo "Installing into $venv (once; some minutes) ..."
-"$venv/bin/python" -m pip install --quiet --upgrade pip
-"$venv/bin/python" -m pip install --quiet --editable "$root${extra:+[$extra]}"
+"$venv/bin/python" -m pip install -qq --editable "$root${extra:+[$extra]}"
 
 # Two builds of OpenCV share the folder cv2 (imaug asks for both). The one that pip writes last
 # needs libGL, which servers and containers often lack; the other one does not.
@@ -59,7 +58,7 @@ if ! error="$("$venv/bin/python" -c 'import cv2' 2>&1)"; then
         *) echo "$error" >&2; exit 1 ;;
     esac
     echo "This machine has no libGL: taking the build of OpenCV that does without."
-    "$venv/bin/python" -m pip install --quiet --force-reinstall --no-deps \
+    "$venv/bin/python" -m pip install -qq --force-reinstall --no-deps \
         "opencv-python-headless==$("$venv/bin/python" -c \
             'from importlib.metadata import version; print(version("opencv-python-headless"))')"
     "$venv/bin/python" -c 'import cv2'
