@@ -162,15 +162,15 @@ def norm_boxes(boxes, shape):
 
     Args:
         boxes: `[..., (y1, x1, y2, x2)]` in pixels, (y2, x2) outside the box.
-        shape: `(height, width)` of the image in pixels.
+        shape: `(height, width)` of the image in pixels; for tensors also `[B, (height, width)]`
+            with boxes `[B, N, 4]`.
 
     Returns:
         The boxes' shape, normalised, (y2, x2) inside the box; float32 for arrays.
     """
     scale, shift = _norm_scale_shift(shape)
-    if array_module(boxes) is np:
-        return ((boxes - shift) / scale).astype(np.float32)
-    return (boxes - shift) / scale
+    normalised = (boxes - shift) / scale
+    return normalised.astype(np.float32) if array_module(boxes) is np else normalised
 
 
 def denorm_boxes(boxes, shape):
@@ -178,23 +178,29 @@ def denorm_boxes(boxes, shape):
 
     Args:
         boxes: `[..., (y1, x1, y2, x2)]`, normalised.
-        shape: `(height, width)` of the image in pixels.
+        shape: as in `norm_boxes`.
 
     Returns:
         The boxes' shape, int32, in pixels with (y2, x2) outside the box.
     """
     scale, shift = _norm_scale_shift(shape)
     if array_module(boxes) is np:
-        return np.around(np.multiply(boxes, scale) + shift).astype(np.int32)
+        return np.around(boxes * scale + shift).astype(np.int32)
     from keras import ops
 
     return ops.cast(ops.round(boxes * scale + shift), "int32")
 
 
 def _norm_scale_shift(shape):
+    shift = np.array([0, 0, 1, 1], np.float32)
     # An image of one pixel has no distance between first and last; its only box is (0, 0, 0, 0).
-    h, w = (max(int(side) - 1, 1) for side in shape)
-    return np.array([h, w, h, w], np.float32), np.array([0, 0, 1, 1], np.float32)
+    if isinstance(shape, (tuple, list, np.ndarray)):
+        h, w = (max(int(side) - 1, 1) for side in shape)
+        return np.array([h, w, h, w], np.float32), shift
+    from keras import ops
+
+    last = ops.maximum(ops.cast(shape, "float32") - 1, 1)
+    return ops.concatenate([last, last], axis=-1)[..., None, :], shift
 
 
 def trim_zeros(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,230 @@
+"""The seam: the primitives for which a framework has a faster kernel than `keras.ops` can be.
+
+The only file that imports TensorFlow, JAX or PyTorch. Every primitive has a generic version
+written with `keras.ops`, which runs on each backend and is the reference, and may have a native
+one, which is a speed-up held to the same numbers by `tests/test_backend.py`.
+
+`B` images, `N` boxes an image, `M` boxes kept, `C` channels, `h x w` a crop. Boxes are normalised.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from mrcnn.geometry.boxes import compute_overlaps, split_box
+
+_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+# TensorFlow's kernels for cropping have no XLA version; layers that use them say so with this.
+SUPPORTS_JIT = not _TENSORFLOW
+
+
+# ---- Crops -----------------------------------------------------------------------------------
+
+
+def crop_and_resize(images, boxes, box_indices, crop_size):
+    """Bilinear crops, one sample a cell, the corner samples on the box's corners.
+
+    This is the sampling that released weights were trained with. It is not the ROIAlign of the
+    Mask R-CNN paper, which averages several samples inside each cell.
+
+    Args:
+        images: `[I, H, W, C]`, any number type.
+        boxes: `[N, (y1, x1, y2, x2)]` float32, normalised; may reach out of the image, where
+            samples are 0.
+        box_indices: `[N]` int32, the image each box lies in.
+        crop_size: `(h, w)`.
+
+    Returns:
+        `[N, h, w, C]` float32. No gradient flows to the boxes.
+    """
+    boxes = ops.stop_gradient(boxes)
+    if _TENSORFLOW:
+        return _tf_crop_and_resize(images, boxes, box_indices, crop_size)
+    return crop_and_resize_generic(images, boxes, box_indices, crop_size)
+
+
+def crop_and_resize_generic(images, boxes, box_indices, crop_size):
+    """`crop_and_resize` by gathering with `keras.ops`."""
+    image_count, height, width, channels = ops.shape(images)
+    cells = ops.reshape(images, (image_count * height * width, channels))
+    first_cell = box_indices * (height * width)
+    sizes = ops.ones_like(box_indices)
+    return _sample(cells, first_cell, sizes * height, sizes * width, boxes, crop_size)
+
+
+def pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
+    """`crop_and_resize` in which every box is cropped from its own level of a pyramid.
+
+    Args:
+        feature_maps: list of `[B, H_l, W_l, C]`, one a level.
+        boxes: `[B, N, (y1, x1, y2, x2)]` float32, normalised, each in its own image.
+        levels: `[B, N]` int32, index into `feature_maps`.
+        crop_size: `(h, w)`.
+
+    Returns:
+        `[B, N, h, w, C]` float32. No gradient flows to the boxes.
+    """
+    boxes = ops.stop_gradient(boxes)
+    if _TENSORFLOW:
+        return _tf_pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size)
+    return pyramid_crop_and_resize_generic(feature_maps, boxes, levels, crop_size)
+
+
+def pyramid_crop_and_resize_generic(feature_maps, boxes, levels, crop_size):
+    """`pyramid_crop_and_resize` by gathering from all levels laid end to end."""
+    channels = feature_maps[0].shape[-1]
+    shapes = [ops.shape(feature_map)[:3] for feature_map in feature_maps]
+    cells = ops.concatenate([ops.reshape(f, (-1, channels)) for f in feature_maps], axis=0)
+
+    heights = ops.cast(ops.stack([height for _, height, _ in shapes]), "int32")
+    widths = ops.cast(ops.stack([width for _, _, width in shapes]), "int32")
+    level_sizes = ops.cast(ops.stack([b * h * w for b, h, w in shapes]), "int32")
+    level_starts = ops.cumsum(level_sizes) - level_sizes
+
+    box_count = boxes.shape[1]
+    image = ops.repeat(ops.arange(ops.shape(boxes)[0], dtype="int32"), box_count)
+    level = ops.reshape(levels, (-1,))
+    height, width = ops.take(heights, level), ops.take(widths, level)
+    first_cell = ops.take(level_starts, level) + image * height * width
+    crops = _sample(cells, first_cell, height, width, ops.reshape(boxes, (-1, 4)), crop_size)
+    return ops.reshape(crops, (-1, box_count, *crop_size, channels))
+
+
+def _sample(cells, first_cell, height, width, boxes, crop_size):
+    """Bilinear samples of maps laid end to end.
+
+    Args:
+        cells: `[K, C]`, the rows of all maps one after the other.
+        first_cell, height, width: `[N]` int32, where the map of each box begins and its size.
+        boxes: `[N, (y1, x1, y2, x2)]`; crop_size: `(h, w)`.
+
+    Returns:
+        `[N, h, w, C]` float32.
+    """
+    y1, x1, y2, x2 = split_box(boxes)
+    y, y_inside = _positions(y1, y2, height, crop_size[0])
+    x, x_inside = _positions(x1, x2, width, crop_size[1])
+    top, left = ops.floor(y), ops.floor(x)
+    y_weight, x_weight = (y - top)[:, :, None, None], (x - left)[:, None, :, None]
+
+    def at(row, column):
+        row, column = ops.cast(row, "int32"), ops.cast(column, "int32")
+        index = first_cell[:, None, None] + row[:, :, None] * width[:, None, None]
+        return ops.cast(ops.take(cells, index + column[:, None, :], axis=0), "float32")
+
+    bottom, right = ops.ceil(y), ops.ceil(x)
+    above = at(top, left) + (at(top, right) - at(top, left)) * x_weight
+    below = at(bottom, left) + (at(bottom, right) - at(bottom, left)) * x_weight
+    inside = (y_inside[:, :, None] & x_inside[:, None, :])[..., None]
+    return ops.where(inside, above + (below - above) * y_weight, 0.0)
+
+
+def _positions(start, end, size, count):
+    """Where `count` samples from `start` to `end` fall in a side of `size` cells.
+
+    Returns:
+        positions `[N, count]` in cells, moved into the side, and `[N, count]` bool: were inside.
+    """
+    last = ops.cast(size, "float32") - 1.0
+    if count > 1:
+        step = (end - start) * last / (count - 1)
+        position = (start * last)[:, None] + ops.arange(count, dtype="float32") * step[:, None]
+    else:
+        position = (0.5 * (start + end) * last)[:, None]
+    last = last[:, None]
+    return ops.clip(position, 0.0, last), (position >= 0.0) & (position <= last)
+
+
+# ---- Non-maximum suppression -------------------------------------------------------------------
+
+
+def non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_threshold):
+    """Greedy non-maximum suppression of every image of a batch, in a fixed number of rows.
+
+    Args:
+        boxes: `[B, N, (y1, x1, y2, x2)]` float32, any unit.
+        scores: `[B, N]` float32; of equal ones the first row goes first.
+        max_output_size: M.
+        iou_threshold: a box that overlaps a kept one by more than this is dropped.
+        score_threshold: only scores above it take part.
+
+    Returns:
+        indices `[B, M]` int32, best score first, and `[B, M]` bool: is there one. No gradient.
+    """
+    boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
+    native_or_generic = _tf_non_max_suppression if _TENSORFLOW else non_max_suppression_generic
+    return native_or_generic(boxes, scores, max_output_size, iou_threshold, score_threshold)
+
+
+def non_max_suppression_generic(boxes, scores, max_output_size, iou_threshold, score_threshold):
+    """`non_max_suppression` with one pass over all boxes for each box that is kept."""
+    rows, columns = ops.arange(scores.shape[1]), ops.arange(max_output_size)
+    nothing = float("-inf")
+
+    def keep_best(step, state):
+        left, indices, valid = state
+        best = ops.argmax(left, axis=1)
+        is_there = ops.max(left, axis=1) > score_threshold
+        best_box = ops.take_along_axis(boxes, best[:, None, None], axis=1)
+        overlaps = compute_overlaps(best_box, boxes)[:, 0]
+        dropped = (overlaps > iou_threshold) | (rows == best[:, None])
+        here = columns == step
+        return (
+            ops.where(dropped, nothing, left),
+            ops.where(here, ops.cast(best, "int32")[:, None], indices),
+            ops.where(here, is_there[:, None], valid),
+        )
+
+    batch = ops.shape(scores)[0]
+    start = (
+        ops.where(scores > score_threshold, scores, nothing),
+        ops.zeros((batch, max_output_size), "int32"),
+        ops.zeros((batch, max_output_size), "bool"),
+    )
+    _, indices, valid = ops.fori_loop(0, max_output_size, keep_best, start)
+    return indices, valid
+
+
+# ---- TensorFlow ----------------------------------------------------------------------------------
+
+if _TENSORFLOW:
+    import tensorflow as tf
+
+    def _tf_crop_and_resize(images, boxes, box_indices, crop_size):
+        return tf.image.crop_and_resize(images, boxes, box_indices, crop_size)
+
+    def _tf_pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
+        # Each level crops its own boxes only, in tensors of unknown length: a tenth of the work
+        # of cropping every box from every level. The pieces are then put back in order.
+        box_count = boxes.shape[1]
+        levels, boxes = tf.reshape(levels, [-1]), tf.reshape(boxes, [-1, 4])
+        crops, rows = [], []
+        for level, feature_map in enumerate(feature_maps):
+            row = tf.where(levels == level)[:, 0]
+            image = tf.cast(row // box_count, tf.int32)
+            box = tf.gather(boxes, row)
+            crops.append(tf.image.crop_and_resize(feature_map, box, image, crop_size))
+            rows.append(row)
+        order = tf.argsort(tf.concat(rows, axis=0))
+        crops = tf.gather(tf.concat(crops, axis=0), order)
+        return tf.reshape(crops, [-1, box_count, *crop_size, feature_maps[0].shape[-1]])
+
+    def _tf_non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_threshold):
+        def one_image(image):
+            indices, count = tf.raw_ops.NonMaxSuppressionV4(
+                boxes=image[0],
+                scores=image[1],
+                max_output_size=max_output_size,
+                iou_threshold=iou_threshold,
+                score_threshold=score_threshold,
+                pad_to_max_output_size=True,
+            )
+            return indices, tf.range(max_output_size) < count
+
+        spec = (
+            tf.TensorSpec([max_output_size], tf.int32),
+            tf.TensorSpec([max_output_size], tf.bool),
+        )
+        return tf.map_fn(one_image, (boxes, scores), fn_output_signature=spec)

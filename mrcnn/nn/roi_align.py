@@ -1,0 +1,88 @@
+"""ROIs cropped from the level of the pyramid that fits their size (Lin et al. 2016, 4.2)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from mrcnn import backend
+from mrcnn.geometry.boxes import split_box
+
+
+def roi_levels(boxes, image_area):
+    """Index of the level for each box: 0 for P2 to 3 for P5.
+
+    A box of 224x224 pixels, ImageNet's size, takes P4; half the side takes one level finer
+    (equation 1 of the FPN paper).
+
+    Args:
+        boxes: `[B, N, (y1, x1, y2, x2)]`, normalised.
+        image_area: `[B]` float32, pixels.
+
+    Returns:
+        `[B, N]` int32.
+    """
+    y1, x1, y2, x2 = split_box(boxes)
+    # Padding has no area and its logarithm no value; any tiny number sends it to P2.
+    side = ops.sqrt(ops.maximum((y2 - y1) * (x2 - x1), 1e-12))
+    level = ops.log2(side / (224.0 / ops.sqrt(image_area)[:, None]))
+    return ops.clip(2 + ops.cast(ops.round(level), "int32"), 0, 3)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class PyramidROIAlign(layers.Layer):
+    """Crops every ROI to the same size.
+
+    Args:
+        pool_shape: `(h, w)` of a crop.
+
+    Call arguments, a list:
+        boxes: `[B, N, (y1, x1, y2, x2)]`, normalised; rows of zeros are padding.
+        image_meta: `[B, meta]`, for the image's size.
+        P2, P3, P4, P5: `[B, H, W, C]`.
+
+    Returns:
+        `[B, N, h, w, C]`.
+    """
+
+    def __init__(self, pool_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.pool_shape = tuple(int(side) for side in pool_shape)
+        self.supports_jit = backend.SUPPORTS_JIT
+        # Boxes must not be rounded to half precision on the way in.
+        self.autocast = False
+
+    def call(self, inputs):
+        boxes, image_meta, *feature_maps = inputs
+        boxes = ops.cast(boxes, "float32")
+        image_shape = ops.cast(parse_image_meta_graph(image_meta)["image_shape"], "float32")
+        levels = roi_levels(boxes, image_shape[:, 0] * image_shape[:, 1])
+        crops = backend.pyramid_crop_and_resize(feature_maps, boxes, levels, self.pool_shape)
+        return ops.cast(crops, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        boxes, maps = input_shape[0], input_shape[2:]
+        return (*boxes[:2], *self.pool_shape, maps[0][-1])
+
+    def get_config(self):
+        return {**super().get_config(), "pool_shape": list(self.pool_shape)}
+
+
+def parse_image_meta_graph(meta) -> dict:
+    """The fields of image metas, as tensors.
+
+    Args:
+        meta: `[B, 12 + classes]`, rows of `compose_image_meta`.
+
+    Returns:
+        dict of `[B, …]`: image_id, original_image_shape, image_shape, window (pixels), scale,
+        active_class_ids.
+    """
+    return {
+        "image_id": meta[:, 0],
+        "original_image_shape": meta[:, 1:4],
+        "image_shape": meta[:, 4:7],
+        "window": meta[:, 7:11],
+        "scale": meta[:, 11],
+        "active_class_ids": meta[:, 12:],
+    }

@@ -1,0 +1,185 @@
+"""Detection targets: which proposals the heads train on, and what they should answer.
+
+Faster R-CNN 3.2 and Mask R-CNN 3.1: a proposal that overlaps an object by half or more is
+positive; there are at most `roi_positive_ratio` of them, and negatives in proportion.
+`G` is the number of ground-truth rows, `N` of proposals, `T` of ROIs out.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import KerasTensor, layers, ops
+
+from mrcnn import backend
+from mrcnn.geometry.boxes import box_area, box_refinement, compute_overlaps, split_box
+
+POSITIVE_IOU = 0.5
+# A proposal that touches a crowd by this much is no background.
+CROWD_IOU = 0.001
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class DetectionTargetLayer(layers.Layer):
+    """Samples proposals and gives each its class, deltas and mask.
+
+    Args:
+        train_rois_per_image: T.
+        roi_positive_ratio: share of positives among them, at most.
+        mask_shape: `(h, w)` of a target mask.
+        use_mini_mask: ground-truth masks cover their box, not the image.
+        bbox_std_dev: `[4]`, unit of the deltas.
+        seed: of the random choice.
+
+    Call arguments, a list:
+        proposals: `[B, N, (y1, x1, y2, x2)]`, normalised; rows of zeros are padding.
+        gt_class_ids: `[B, G]` int; 0 is padding, negative a crowd.
+        gt_boxes: `[B, G, (y1, x1, y2, x2)]`, normalised.
+        gt_masks: `[B, height, width, G]` bool.
+
+    Returns, positives first, then negatives, then zeros:
+        rois: `[B, T, (y1, x1, y2, x2)]` float32, normalised.
+        target_class_ids: `[B, T]` int32, 0 for background and padding.
+        target_bbox: `[B, T, (dy, dx, log dh, log dw)]` float32, 0 but for positives.
+        target_mask: `[B, T, h, w]` float32 of 0 and 1, 0 but for positives.
+    """
+
+    def __init__(
+        self,
+        train_rois_per_image: int,
+        roi_positive_ratio: float,
+        mask_shape=(28, 28),
+        use_mini_mask: bool = True,
+        bbox_std_dev=(0.1, 0.1, 0.2, 0.2),
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.train_rois_per_image = int(train_rois_per_image)
+        self.roi_positive_ratio = float(roi_positive_ratio)
+        self.mask_shape = tuple(int(side) for side in mask_shape)
+        self.use_mini_mask = bool(use_mini_mask)
+        self.bbox_std_dev = [float(value) for value in bbox_std_dev]
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_jit = backend.SUPPORTS_JIT
+
+    def call(self, inputs):
+        proposals, gt_class_ids, gt_boxes, gt_masks = inputs
+        # What to learn is given, not learned.
+        proposals = self._pad_rows(ops.stop_gradient(ops.cast(proposals, "float32")))
+        gt_boxes = ops.stop_gradient(ops.cast(gt_boxes, "float32"))
+
+        positive, negative, gt_index = match_proposals(proposals, gt_class_ids, gt_boxes)
+        chosen, is_positive, is_used = self._choose(positive, negative)
+        rois = _rows(proposals, chosen)
+        gt_index = ops.take_along_axis(gt_index, chosen, axis=1)
+        roi_gt_boxes = _rows(gt_boxes, gt_index)
+
+        # The formulas divide by sizes: rows that do not count get a box that has one.
+        unit = ops.array([0.0, 0.0, 1.0, 1.0])
+        counts = is_positive[..., None]
+        safe_rois = ops.where(counts, rois, unit)
+        safe_gt_boxes = ops.where(counts, roi_gt_boxes, unit)
+        deltas = box_refinement(safe_rois, safe_gt_boxes) / ops.array(self.bbox_std_dev)
+        class_ids = ops.take_along_axis(ops.cast(gt_class_ids, "int32"), gt_index, axis=1)
+        masks = self._target_masks(gt_masks, gt_index, safe_rois, safe_gt_boxes)
+        return (
+            ops.where(is_used[..., None], rois, 0.0),
+            ops.where(is_positive, class_ids, 0),
+            ops.where(counts, deltas, 0.0),
+            ops.where(is_positive[..., None, None], masks, 0.0),
+        )
+
+    def _pad_rows(self, proposals):
+        missing = max(0, self.train_rois_per_image - proposals.shape[1])
+        return ops.pad(proposals, ((0, 0), (0, missing), (0, 0)))
+
+    def _choose(self, positive, negative):
+        """Rows of the proposals to train on, `[B, T]` int32, and which of them are what."""
+        total = self.train_rois_per_image
+        most_positive = int(total * self.roi_positive_ratio)
+        draw = keras.random.uniform(ops.shape(positive), seed=self.seed_generator)
+        # Shuffled positives, then shuffled negatives, then the rest.
+        score = ops.where(positive, 2.0, ops.where(negative, 0.0, -2.0)) + draw
+        positive_rank = _rank(ops.where(positive, score, -3.0))
+        kept_positive = positive & (positive_rank < most_positive)
+        positive_count = ops.sum(ops.cast(kept_positive, "int32"), axis=1, keepdims=True)
+        ratio = 1.0 / self.roi_positive_ratio
+        negative_count = ops.cast(ratio * ops.cast(positive_count, "float32"), "int32")
+        negative_count = negative_count - positive_count
+        negative_rank = _rank(ops.where(negative, score, -3.0))
+        kept_negative = negative & (negative_rank < negative_count)
+
+        score = ops.where(kept_positive | kept_negative, score, -3.0)
+        _, chosen = ops.top_k(score, total)
+        chosen = ops.cast(chosen, "int32")
+        return (
+            chosen,
+            ops.take_along_axis(kept_positive, chosen, axis=1),
+            ops.take_along_axis(kept_positive | kept_negative, chosen, axis=1),
+        )
+
+    def _target_masks(self, gt_masks, gt_index, rois, roi_gt_boxes):
+        """Each ROI's own object, as much of it as the ROI shows, `[B, T, h, w]` of 0 and 1."""
+        height, width, count = gt_masks.shape[1:]
+        masks = ops.cast(ops.transpose(gt_masks, (0, 3, 1, 2)), "uint8")
+        masks = ops.reshape(masks, (-1, height, width, 1))
+        image = ops.arange(ops.shape(gt_index)[0], dtype="int32")[:, None]
+        mask_index = ops.reshape(image * count + gt_index, (-1,))
+        boxes = _in_box(rois, roi_gt_boxes) if self.use_mini_mask else rois
+        boxes = ops.reshape(boxes, (-1, 4))
+        crops = backend.crop_and_resize(masks, boxes, mask_index, self.mask_shape)
+        # Interpolation made fractions of a mask; the loss is binary.
+        return ops.round(ops.reshape(crops, (-1, *gt_index.shape[1:], *self.mask_shape)))
+
+    def compute_output_spec(self, inputs):
+        batch, rois = inputs[0].shape[0], self.train_rois_per_image
+        return (
+            KerasTensor((batch, rois, 4), "float32"),
+            KerasTensor((batch, rois), "int32"),
+            KerasTensor((batch, rois, 4), "float32"),
+            KerasTensor((batch, rois, *self.mask_shape), "float32"),
+        )
+
+    def get_config(self):
+        names = "train_rois_per_image roi_positive_ratio mask_shape use_mini_mask bbox_std_dev seed"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+def match_proposals(proposals, gt_class_ids, gt_boxes):
+    """Which proposals show an object, which show none, and which object it is.
+
+    Args:
+        proposals: `[B, N, (y1, x1, y2, x2)]`; gt_class_ids: `[B, G]`; gt_boxes: `[B, G, 4]`.
+
+    Returns:
+        positive `[B, N]` bool, negative `[B, N]` bool, gt_index `[B, N]` int32. Padding is
+        neither, and so is what lies on a crowd without showing an object.
+    """
+    overlaps = compute_overlaps(proposals, gt_boxes)
+    object_overlaps = ops.where(gt_class_ids[:, None] > 0, overlaps, 0.0)
+    crowd_overlaps = ops.where(gt_class_ids[:, None] < 0, overlaps, 0.0)
+    best = ops.max(object_overlaps, axis=-1)
+    is_there = box_area(proposals) > 0
+    positive = is_there & (best >= POSITIVE_IOU)
+    off_crowds = ops.max(crowd_overlaps, axis=-1) < CROWD_IOU
+    negative = is_there & (best < POSITIVE_IOU) & off_crowds
+    return positive, negative, ops.cast(ops.argmax(object_overlaps, axis=-1), "int32")
+
+
+def _rank(score):
+    """Place of each value in its row, the largest first: `[B, N]` int32."""
+    order = ops.argsort(-score, axis=-1)
+    return ops.cast(ops.argsort(order, axis=-1), "int32")
+
+
+def _rows(boxes, index):
+    return ops.take_along_axis(boxes, index[..., None], axis=1)
+
+
+def _in_box(boxes, frames):
+    """Boxes in the coordinates in which their frame is (0, 0, 1, 1)."""
+    y1, x1, y2, x2 = split_box(frames)
+    origin = ops.stack([y1, x1, y1, x1], axis=-1)
+    size = ops.stack([y2 - y1, x2 - x1, y2 - y1, x2 - x1], axis=-1)
+    return (boxes - origin) / size
