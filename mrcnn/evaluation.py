@@ -1,0 +1,547 @@
+"""How good detections are: of one image as the notebooks look at it, of a data set as COCO does.
+
+Letters: G objects of the ground truth, P predictions, H and W an image's height and width.
+
+`compute_ap` and its family look at one image and at all its classes together. Figures to compare
+with others' come from COCO's own tool, pycocotools, and take a whole data set:
+
+    figures = evaluate(model, dataset)               # {"bbox": {"AP": ...}, "segm": {...}}
+    print(summary(figures["segm"]))
+
+`evaluate` is four steps that also stand alone, for a data set that brings its own COCO file:
+`coco_ground_truth`, `coco_results`, `run_coco_eval`, `coco_figures`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrcnn.geometry.boxes import compute_overlaps
+from mrcnn.geometry.masks import compute_overlaps_masks
+
+if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn must stay cheap
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+IOU_TYPES = ("bbox", "segm")
+
+# The twelve figures in pycocotools' order: (measure, IoU, size of object, detections an image).
+COCO_FIGURES = {
+    "AP": ("Precision  (AP)", "0.50:0.95", "all", 100),
+    "AP50": ("Precision  (AP)", "0.50", "all", 100),
+    "AP75": ("Precision  (AP)", "0.75", "all", 100),
+    "APs": ("Precision  (AP)", "0.50:0.95", "small", 100),
+    "APm": ("Precision  (AP)", "0.50:0.95", "medium", 100),
+    "APl": ("Precision  (AP)", "0.50:0.95", "large", 100),
+    "AR1": ("Recall     (AR)", "0.50:0.95", "all", 1),
+    "AR10": ("Recall     (AR)", "0.50:0.95", "all", 10),
+    "AR100": ("Recall     (AR)", "0.50:0.95", "all", 100),
+    "ARs": ("Recall     (AR)", "0.50:0.95", "small", 100),
+    "ARm": ("Recall     (AR)", "0.50:0.95", "medium", 100),
+    "ARl": ("Recall     (AR)", "0.50:0.95", "large", 100),
+}
+
+
+# ---- One image ----------------------------------------------------------------------------------
+
+
+def compute_matches(
+    gt_boxes: np.ndarray,
+    gt_class_ids: np.ndarray,
+    gt_masks: np.ndarray,
+    pred_boxes: np.ndarray,
+    pred_class_ids: np.ndarray,
+    pred_scores: np.ndarray,
+    pred_masks: np.ndarray,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which prediction found which object of one image.
+
+    Predictions choose in order of falling score; each takes the free object of its class whose
+    mask it overlaps most.
+
+    Args:
+        gt_boxes: `[G, (y1, x1, y2, x2)]`; rows that are all zero are padding.
+        gt_class_ids: `[G]`; gt_masks: `[H, W, G]`.
+        pred_boxes: `[P, (y1, x1, y2, x2)]`; rows that are all zero are padding.
+        pred_class_ids: `[P]`; pred_scores: `[P]`; pred_masks: `[H, W, P]`.
+        iou_threshold: least overlap of two masks that match.
+        score_threshold: predictions that score less match nothing.
+
+    Returns:
+        gt_match: `[G]` int, the prediction that found the object, or -1.
+        pred_match: `[P]` int, the object that the prediction found, or -1.
+        overlaps: `[P, G]` IoU of masks.
+        All three count predictions in order of falling score, without padding.
+
+    Raises:
+        ValueError: sizes that disagree.
+    """
+    overlaps, allowed = _compare(
+        (gt_boxes, gt_class_ids, gt_masks),
+        (pred_boxes, pred_class_ids, pred_scores, pred_masks),
+        score_threshold,
+    )
+    gt_match, pred_match = _match(overlaps, allowed, iou_threshold)
+    return gt_match, pred_match, overlaps
+
+
+def compute_ap(
+    gt_boxes: np.ndarray,
+    gt_class_ids: np.ndarray,
+    gt_masks: np.ndarray,
+    pred_boxes: np.ndarray,
+    pred_class_ids: np.ndarray,
+    pred_scores: np.ndarray,
+    pred_masks: np.ndarray,
+    iou_threshold: float = 0.5,
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Average precision of one image, all classes together: the area under precision over recall.
+
+    Args:
+        as in `compute_matches`.
+
+    Returns:
+        ap: 0..1; 0 for an image without objects.
+        precisions: `[P + 2]`, made to fall; recalls: `[P + 2]`, from 0 to 1.
+        overlaps: `[P, G]` IoU of masks, predictions in order of falling score.
+
+    Raises:
+        ValueError: sizes that disagree.
+    """
+    overlaps, allowed = _compare(
+        (gt_boxes, gt_class_ids, gt_masks), (pred_boxes, pred_class_ids, pred_scores, pred_masks)
+    )
+    return *_average_precision(overlaps, allowed, iou_threshold), overlaps
+
+
+def compute_ap_range(
+    gt_box: np.ndarray,
+    gt_class_id: np.ndarray,
+    gt_mask: np.ndarray,
+    pred_box: np.ndarray,
+    pred_class_id: np.ndarray,
+    pred_score: np.ndarray,
+    pred_mask: np.ndarray,
+    iou_thresholds: Sequence[float] | None = None,
+    verbose: int = 1,
+) -> float:
+    """Mean of `compute_ap` over IoU thresholds, by default 0.50, 0.55, ... 0.95.
+
+    Args:
+        as in `compute_matches`.
+        iou_thresholds: at least one.
+        verbose: 1 prints a line a threshold and one for the mean, 0 nothing.
+
+    Returns:
+        0..1.
+
+    Raises:
+        ValueError: sizes that disagree, or no threshold.
+    """
+    thresholds = np.arange(0.5, 1.0, 0.05) if iou_thresholds is None else np.array(iou_thresholds)
+    if not thresholds.size:
+        raise ValueError("iou_thresholds is empty; give at least one, or None for 0.50 to 0.95.")
+    overlaps, allowed = _compare(
+        (gt_box, gt_class_id, gt_mask), (pred_box, pred_class_id, pred_score, pred_mask)
+    )
+    aps = [_average_precision(overlaps, allowed, threshold)[0] for threshold in thresholds]
+    mean = float(np.mean(aps))
+    if verbose:
+        for threshold, ap in zip(thresholds, aps, strict=True):
+            print(f"AP @{threshold:.2f}:\t {ap:.3f}")
+        print(f"AP @{thresholds[0]:.2f}-{thresholds[-1]:.2f}:\t {mean:.3f}")
+    return mean
+
+
+def compute_recall(
+    pred_boxes: np.ndarray, gt_boxes: np.ndarray, iou: float
+) -> tuple[float, np.ndarray]:
+    """Share of objects that some box found, whatever the classes; for the RPN's proposals.
+
+    A box counts for the object that it overlaps most, and for no other.
+
+    Args:
+        pred_boxes: `[P, (y1, x1, y2, x2)]`; gt_boxes: `[G, (y1, x1, y2, x2)]`, same unit.
+        iou: least overlap of a box that found its object.
+
+    Returns:
+        recall: 0..1; 0 without objects.
+        positive_ids: `[K]` int, the boxes that found an object.
+    """
+    if not len(gt_boxes) or not len(pred_boxes):
+        return 0.0, np.zeros(0, dtype=np.intp)
+    overlaps = compute_overlaps(pred_boxes, gt_boxes)
+    positive_ids = np.flatnonzero(overlaps.max(axis=1) >= iou)
+    found = np.unique(overlaps.argmax(axis=1)[positive_ids])
+    return len(found) / len(gt_boxes), positive_ids
+
+
+def _compare(
+    truth: tuple, prediction: tuple, score_threshold: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """IoU of masks `[P, G]`, and bool `[P, G]` which pairs may match; best prediction first."""
+    gt_boxes, gt_class_ids, gt_masks = truth
+    pred_boxes, pred_class_ids, pred_scores, pred_masks = prediction
+    gt_class_ids, gt_masks = _without_padding(
+        "ground truth", gt_boxes, gt_masks, class_ids=gt_class_ids
+    )
+    pred_class_ids, pred_scores, pred_masks = _without_padding(
+        "predictions", pred_boxes, pred_masks, class_ids=pred_class_ids, scores=pred_scores
+    )
+    order = np.argsort(pred_scores, kind="stable")[::-1]
+    overlaps = _overlaps_of_masks(pred_masks[..., order], gt_masks)
+    same_class = pred_class_ids[order][:, None] == gt_class_ids
+    scored = pred_scores[order][:, None] >= score_threshold
+    return overlaps, same_class & scored
+
+
+def _without_padding(what: str, boxes, masks, **columns) -> list[np.ndarray]:
+    """The columns, then the masks, without the entries whose box is all zero."""
+    boxes = np.asarray(boxes)
+    real = np.any(boxes.reshape(-1, 4) != 0, axis=1)
+    masks = np.asarray(masks)
+    columns = {name: np.asarray(values) for name, values in columns.items()}
+    sizes = {*map(len, columns.values()), masks.shape[-1]}
+    # Callers pad the boxes alone or everything.
+    if not sizes <= {len(real), np.count_nonzero(real)}:
+        shapes = [f"{name} {values.shape}" for name, values in columns.items()]
+        raise ValueError(
+            f"sizes of the {what} disagree: boxes {boxes.shape}, {', '.join(shapes)}, "
+            f"masks {masks.shape}; for N boxes [N, 4] there are N of each and masks [H, W, N]."
+        )
+    kept = [values[real] if len(values) == len(real) else values for values in columns.values()]
+    return [*kept, masks[..., real] if masks.shape[-1] == len(real) else masks]
+
+
+def _overlaps_of_masks(pred_masks: np.ndarray, gt_masks: np.ndarray) -> np.ndarray:
+    """IoU `[P, G]` of masks `[H, W, P]` and `[H, W, G]`; without masks H and W may be anything."""
+    counts = pred_masks.shape[-1], gt_masks.shape[-1]
+    if 0 in counts:
+        return np.zeros(counts)
+    if pred_masks.shape[:2] != gt_masks.shape[:2]:
+        raise ValueError(
+            f"masks of predictions are {pred_masks.shape[:2]} (height, width), those of the "
+            f"ground truth {gt_masks.shape[:2]}; both must have the size of their image."
+        )
+    return compute_overlaps_masks(pred_masks, gt_masks)
+
+
+def _match(
+    overlaps: np.ndarray, allowed: np.ndarray, iou_threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row of `[P, G]` in turn takes its best free column: gt_match [G], pred_match [P]."""
+    pred_match = np.full(overlaps.shape[0], -1)
+    gt_match = np.full(overlaps.shape[1], -1)
+    for i, row in enumerate(overlaps):
+        candidates = np.flatnonzero(allowed[i] & (gt_match == -1) & (row >= iou_threshold))
+        if candidates.size:
+            # Of objects overlapped alike the last, as the original has it.
+            j = candidates[np.argsort(row[candidates], kind="stable")[-1]]
+            pred_match[i], gt_match[j] = j, i
+    return gt_match, pred_match
+
+
+def _average_precision(
+    overlaps: np.ndarray, allowed: np.ndarray, iou_threshold: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Area under the curve, precisions and recalls `[P + 2]` of overlaps `[P, G]`."""
+    gt_match, pred_match = _match(overlaps, allowed, iou_threshold)
+    found = np.cumsum(pred_match > -1)
+    precisions = np.concatenate([[0], found / np.arange(1, len(found) + 1), [0]])
+    recalls = np.concatenate([[0], found / max(len(gt_match), 1), [1]])
+    # Precision at a recall is the best that is reached at this recall or a higher one.
+    precisions = np.maximum.accumulate(precisions[::-1])[::-1]
+    return float(np.sum(np.diff(recalls) * precisions[1:])), precisions, recalls
+
+
+# ---- A data set, as COCO does -------------------------------------------------------------------
+
+
+def evaluate(
+    model,
+    dataset,
+    image_ids: Sequence[int] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Detect on images of a data set and score boxes and masks as COCO does.
+
+    Of each class COCO counts the 100 best detections an image, so that an image with more objects
+    than that cannot reach 1.
+
+    Args:
+        model: a `MaskRCNN` in inference mode.
+        dataset: a prepared `Dataset`; class ids are those the model was trained with.
+        image_ids: images to look at, None for all.
+        limit: at most so many of them, None or 0 for all.
+        progress: called with (images done, images in all) after every image.
+
+    Returns:
+        `{"bbox": figures, "segm": figures}`, each with the keys of `COCO_FIGURES`, in 0..1;
+        -1 where the data set has no object of that size.
+    """
+    image_ids = _distinct(dataset.image_ids if image_ids is None else image_ids)[: limit or None]
+    coco_gt = coco_ground_truth(dataset, image_ids)
+    results = []
+    for done, (image_id, detection) in enumerate(_detect_all(model, dataset, image_ids), start=1):
+        results += coco_results(image_id, detection)
+        if progress is not None:
+            progress(done, len(image_ids))
+    return {iou_type: evaluate_coco(coco_gt, results, iou_type) for iou_type in IOU_TYPES}
+
+
+def coco_ground_truth(dataset, image_ids: Sequence[int] | None = None) -> COCO:
+    """The ground truth of a data set as pycocotools holds it, built in memory.
+
+    Args:
+        dataset: a prepared `Dataset`. Its masks become run lengths, its negative class ids
+            crowds; ids of images and categories are its internal ones.
+        image_ids: images to take, None for all; those without objects count too.
+
+    Raises:
+        ValueError: a class id without a name, or masks and class ids that disagree.
+    """
+    images, annotations = [], []
+    for image_id in _distinct(dataset.image_ids if image_ids is None else image_ids):
+        masks, class_ids = dataset.load_mask(image_id)
+        _check_objects(dataset, image_id, masks, class_ids)
+        # A data set without objects may give masks of no size at all.
+        has_size = 0 not in masks.shape[:2]
+        height, width = (masks if has_size else dataset.load_image(image_id)).shape[:2]
+        images.append({"id": image_id, "height": int(height), "width": int(width)})
+        annotations += _coco_annotations(image_id, masks, class_ids)
+    # Ids start at 1: to pycocotools an object found by detection 0 is not found.
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
+    names = list(dataset.class_names)[1:]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    return _coco({"images": images, "annotations": annotations, "categories": categories})
+
+
+def coco_results(image_id: int, detection: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """What was detected on one image in COCO's results format, ready for JSON.
+
+    Args:
+        image_id: the image's id in the ground truth.
+        detection: one dict of `MaskRCNN.detect`: `rois` `[P, (y1, x1, y2, x2)]` pixels,
+            `class_ids` `[P]`, `scores` `[P]`, `masks` `[H, W, P]`.
+
+    Returns:
+        One dict a detection: `image_id`, `category_id` (the class id), `bbox`
+        `[x, y, width, height]`, `score`, `segmentation` as run lengths.
+
+    Raises:
+        ValueError: sizes that disagree.
+    """
+    class_ids, scores, masks = (detection[key] for key in ("class_ids", "scores", "masks"))
+    boxes = np.asarray(detection["rois"], dtype=float).reshape(-1, 4)
+    if not len(boxes) == len(class_ids) == len(scores) == masks.shape[-1]:
+        raise ValueError(
+            f"sizes of the detections on image {image_id} disagree: rois {boxes.shape}, "
+            f"class_ids {np.shape(class_ids)}, scores {np.shape(scores)}, masks {masks.shape}."
+        )
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(class_id),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": float(score),
+            "segmentation": segmentation,
+        }
+        for (y1, x1, y2, x2), class_id, score, segmentation in zip(
+            boxes.tolist(), class_ids, scores, encode_masks(masks), strict=True
+        )
+    ]
+
+
+def evaluate_coco(
+    coco_gt: COCO, results: Sequence[dict[str, Any]], iou_type: str
+) -> dict[str, float]:
+    """The twelve COCO figures of results, by name: `coco_figures` of `run_coco_eval`."""
+    return coco_figures(run_coco_eval(coco_gt, results, iou_type))
+
+
+def run_coco_eval(
+    coco_gt: COCO,
+    results: Sequence[dict[str, Any]],
+    iou_type: str,
+    image_ids: Sequence[int] | None = None,
+) -> COCOeval:
+    """Match results to the ground truth with pycocotools, which prints nothing here.
+
+    Args:
+        coco_gt: from `coco_ground_truth`, or `COCO(path)` of a COCO annotation file.
+        results: in COCO's format, as from `coco_results`; may be empty.
+        iou_type: "bbox" or "segm". The size of a detection, small to large, is by the area of its
+            box or of its mask.
+        image_ids: images to look at, None for all of `coco_gt`.
+
+    Returns:
+        pycocotools' `COCOeval`, accumulated and summarized.
+
+    Raises:
+        ValueError: another iou_type; a result whose image, category or mask size is not that of
+            the ground truth.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"iou_type is {iou_type!r}; it must be 'bbox' or 'segm'.")
+    for result in results:
+        _check_result(coco_gt, result, iou_type)
+    annotations = [
+        _result_as_annotation(result, number, iou_type)
+        for number, result in enumerate(results, start=1)
+    ]
+    # pycocotools' loadRes would do this, but takes no empty list and writes into the results.
+    coco_dt = _coco({**coco_gt.dataset, "annotations": annotations})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval = COCOeval(coco_gt, coco_dt, iou_type)
+        if image_ids is not None:
+            coco_eval.params.imgIds = [int(i) for i in image_ids]
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    return coco_eval
+
+
+def coco_figures(coco_eval: COCOeval) -> dict[str, float]:
+    """The figures of `COCO_FIGURES` by name, in 0..1; -1 where there is nothing to find."""
+    return {name: float(value) for name, value in zip(COCO_FIGURES, coco_eval.stats, strict=True)}
+
+
+def ap_by_class(coco_eval: COCOeval) -> dict[str, float]:
+    """AP (IoU 0.50:0.95) of every class by name, in 0..1; -1 for a class without objects."""
+    all_sizes, most_detections = 0, -1
+    precisions = coco_eval.eval["precision"][:, :, :, all_sizes, most_detections]
+    categories = coco_eval.cocoGt.loadCats(coco_eval.params.catIds)
+    # pycocotools writes -1 for all recalls of a class that has no objects: their mean is -1.
+    return {
+        category["name"]: float(precisions[:, :, k].mean()) for k, category in enumerate(categories)
+    }
+
+
+def summary(figures: dict[str, float]) -> str:
+    """The usual COCO table of twelve lines for one dict of figures."""
+    return "\n".join(
+        f" Average {measure} @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = "
+        f"{figures[name]:0.3f}"
+        for name, (measure, iou, area, count) in COCO_FIGURES.items()
+    )
+
+
+def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Masks `[H, W, N]` as N COCO run lengths, `{"size": [H, W], "counts": str}`."""
+    from pycocotools import mask as coco_mask
+
+    if not masks.shape[-1]:
+        return []
+    encoded = coco_mask.encode(np.asfortranarray(masks.astype(bool), dtype=np.uint8))
+    return [
+        {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+        for rle in encoded
+    ]
+
+
+def _detect_all(model, dataset, image_ids: Sequence[int]) -> Iterator[tuple[int, dict]]:
+    """`(image_id, detection)` of every image, a batch in memory at a time."""
+    size = model.config.BATCH_SIZE
+    for start in range(0, len(image_ids), size):
+        batch = image_ids[start : start + size]
+        detections = model.detect([dataset.load_image(image_id) for image_id in batch])
+        yield from zip(batch, detections, strict=True)
+
+
+def _distinct(image_ids: Sequence[int]) -> list[int]:
+    """Each id once, as COCO needs them: drawing samples with replacement repeats some."""
+    return list(dict.fromkeys(map(int, image_ids)))
+
+
+def _coco(dataset: dict[str, Any]) -> COCO:
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _check_objects(dataset, image_id: int, masks: np.ndarray, class_ids: np.ndarray) -> None:
+    if masks.ndim != 3 or masks.shape[-1] != len(class_ids):
+        raise ValueError(
+            f"image {image_id}: load_mask gave masks {masks.shape} and class_ids "
+            f"{np.shape(class_ids)}; for N objects they are [H, W, N] and [N]."
+        )
+    known = len(dataset.class_names)
+    for class_id in class_ids:
+        if not 1 <= abs(class_id) < known:
+            raise ValueError(
+                f"image {image_id}: class id {class_id} has no name; this data set's are 1 to "
+                f"{known - 1}, negative for a crowd."
+            )
+
+
+def _coco_annotations(image_id: int, masks: np.ndarray, class_ids: np.ndarray) -> list[dict]:
+    from pycocotools import mask as coco_mask
+
+    annotations = []
+    for class_id, segmentation in zip(class_ids, encode_masks(masks), strict=True):
+        area = int(coco_mask.area(segmentation))
+        if not area:
+            # Nothing could find it, and it would count as missed.
+            warnings.warn(
+                f"image {image_id}: an object of class {class_id} has no pixel in its mask; "
+                "it is left out of the evaluation.",
+                stacklevel=3,
+            )
+            continue
+        annotations.append(
+            {
+                "image_id": image_id,
+                "category_id": int(abs(class_id)),
+                "iscrowd": int(class_id < 0),
+                "area": area,
+                "bbox": coco_mask.toBbox(segmentation).tolist(),
+                "segmentation": segmentation,
+            }
+        )
+    return annotations
+
+
+def _check_result(coco_gt: COCO, result: dict[str, Any], iou_type: str) -> None:
+    image_id, category_id = result["image_id"], result["category_id"]
+    if image_id not in coco_gt.imgs:
+        raise ValueError(f"a result is of image {image_id!r}, which the ground truth has not.")
+    # pycocotools would leave such a result out without a word.
+    if category_id not in coco_gt.cats:
+        raise ValueError(
+            f"a result on image {image_id} has category_id {category_id!r}; the ground truth's "
+            f"are {sorted(coco_gt.cats)}."
+        )
+    image = coco_gt.imgs[image_id]
+    size = [image["height"], image["width"]]
+    # ... and would let masks of two sizes overlap by less than nothing.
+    if iou_type == "segm" and list(result["segmentation"]["size"]) != size:
+        raise ValueError(
+            f"a mask detected on image {image_id} is {result['segmentation']['size']} "
+            f"[height, width]; the image is {size}."
+        )
+
+
+def _result_as_annotation(result: dict[str, Any], number: int, iou_type: str) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    if iou_type == "bbox":
+        area = result["bbox"][2] * result["bbox"][3]
+    else:
+        area = int(coco_mask.area(result["segmentation"]))
+    return {**result, "id": number, "iscrowd": 0, "area": area}
