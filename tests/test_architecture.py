@@ -1,0 +1,128 @@
+"""The shape of the package: what may import what, and what an import costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mrcnn"
+
+# A file imports only from lines above its own. A new file gets its line here.
+READING_ORDER = """
+config
+geometry.boxes
+geometry.anchors
+geometry.resize
+geometry.masks
+backend
+data.dataset
+data.image
+data.augment
+data.targets
+data.loader
+nn.backbone
+nn.fpn
+nn.rpn
+nn.proposals
+nn.roi_align
+nn.sampling
+nn.heads
+nn.detections
+nn.network
+losses
+hdf5
+weights
+training
+inference
+evaluation
+visualize
+mask_rcnn
+model
+utils
+parallel_model
+""".split()
+FACADES = ("model", "utils", "parallel_model")
+FRAMEWORKS = {"tensorflow", "jax", "jaxlib", "torch", "torchvision"}
+
+
+def path_of(module: str) -> Path:
+    return PACKAGE / (module.replace(".", "/") + ".py")
+
+
+def imports(module: str) -> set[str]:
+    """Dotted names of everything that a file of the package imports, wherever it does so."""
+    names = set()
+    package = ["mrcnn", *module.split(".")[:-1]]
+    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*base, *filter(None, [node.module])])
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_file_has_a_place_in_the_reading_order():
+    files = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert files == set(READING_ORDER)
+    assert len(READING_ORDER) == len(set(READING_ORDER))
+
+
+@pytest.mark.parametrize("module", READING_ORDER)
+def test_a_file_imports_only_from_lines_above_it(module):
+    above = {f"mrcnn.{name}" for name in READING_ORDER[: READING_ORDER.index(module)]}
+    used = imports(module) & {f"mrcnn.{name}" for name in READING_ORDER}
+    assert used <= above
+
+
+@pytest.mark.parametrize("module", READING_ORDER)
+def test_frameworks_are_imported_in_the_seam_only(module):
+    frameworks = {name.split(".")[0] for name in imports(module)} & FRAMEWORKS
+    assert not frameworks or module == "backend"
+
+
+@pytest.mark.parametrize("module", [name for name in READING_ORDER if name.startswith("data.")])
+def test_data_is_numpy_only(module):
+    """Worker processes load these files: no tensors there."""
+    keras = {name for name in imports(module) if name.split(".")[0] == "keras"}
+    assert not keras or module == "data.loader"
+
+
+@pytest.mark.parametrize("module", FACADES)
+def test_facades_hold_import_lines_only(module):
+    docstring, *body = ast.parse(path_of(module).read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)
+    others = [node for node in body if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert [[target.id for target in node.targets] for node in others] == [["__all__"]]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)
+def test_package_files_import_nothing(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    assert not [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("mrcnn", {"numpy", "keras"} | FRAMEWORKS),
+        ("mrcnn.config", {"keras"} | FRAMEWORKS),
+        # The package that keras loads costs seconds already; these would add to it.
+        ("mrcnn.model", {"matplotlib", "imgaug", "pycocotools", "skimage.io"}),
+        ("mrcnn.visualize", {"IPython", "imgaug", "pycocotools", "matplotlib.pyplot"}),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(module, absent):
+    command = f"import sys, {module}; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert not absent & set(loaded.stdout.split())
