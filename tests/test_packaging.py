@@ -15,7 +15,12 @@ import mrcnn
 ROOT = Path(__file__).parents[1]
 REQUIREMENT = re.compile(r"^([A-Za-z0-9-]+)>=[\d.]+(,[<!]=?[\d.]+)*$")
 # Modules whose distribution goes by another name.
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "imgaug": "imaug", "skimage": "scikit-image"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "imgaug": "imaug",
+    "skimage": "scikit-image",
+}
 # Imported where they are used, if they are installed.
 OPTIONAL = {"jax", "torch"}
 
