@@ -48,8 +48,12 @@ class DetectionLayer(layers.Layer):
         self.supports_jit = backend.SUPPORTS_JIT
 
     def call(self, inputs):
-        rois, probs, deltas, image_meta = (ops.cast(x, "float32") for x in inputs)
-        class_ids, scores, boxes = self._refine(rois, probs, deltas, _windows(image_meta))
+        rois, probs, deltas, image_meta = inputs
+        return self.select(rois, probs, deltas, _windows(ops.cast(image_meta, "float32")))
+
+    def select(self, rois, probs, deltas, windows):
+        """`call` with `windows` `[B, (y1, x1, y2, x2)]`, normalised, in place of the meta."""
+        class_ids, scores, boxes = self._refine(rois, probs, deltas, windows)
         is_object = (class_ids > 0) & (scores >= self.min_confidence)
         kept, valid = backend.non_max_suppression(
             classes_apart(boxes, class_ids, probs.shape[-1]),

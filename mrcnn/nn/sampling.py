@@ -65,9 +65,10 @@ class DetectionTargetLayer(layers.Layer):
 
     def call(self, inputs):
         proposals, gt_class_ids, gt_boxes, gt_masks = inputs
-        # What to learn is given, not learned.
-        proposals = self._pad_rows(ops.stop_gradient(ops.cast(proposals, "float32")))
-        gt_boxes = ops.stop_gradient(ops.cast(gt_boxes, "float32"))
+        # The proposals are not cut off from the gradient: as in the original, the box loss also
+        # pulls at the RPN through target_bbox. Its training curves cannot be had otherwise.
+        proposals = self._pad_rows(ops.cast(proposals, "float32"))
+        gt_boxes = ops.cast(gt_boxes, "float32")
 
         positive, negative, gt_index = match_proposals(proposals, gt_class_ids, gt_boxes)
         chosen, is_positive, is_used = self._choose(positive, negative)

@@ -1,0 +1,195 @@
+"""Detection: images molded into a batch, the network, and its answers put back into pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+
+from mrcnn.config import Config
+from mrcnn.data.image import compose_image_meta, match_channels, mold_image, resize_image
+from mrcnn.data.targets import pyramid_anchors
+from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
+from mrcnn.geometry.masks import unmold_mask
+from mrcnn.nn.network import inference_graph
+
+
+def build_inference_model(config: Config) -> keras.Model:
+    """The model that detects: three inputs, seven outputs, see `inference_graph`."""
+    inputs, outputs = inference_graph(config)
+    return keras.Model(inputs, outputs, name="mask_rcnn")
+
+
+def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:
+    """Images as the network takes them.
+
+    Args:
+        images: list of `[H, W, channels]` or `[H, W]`, of any sizes, values 0..255.
+        config: IMAGE_RESIZE_MODE and its sizes, MEAN_PIXEL.
+
+    Returns:
+        molded images, list of `[h, w, channels]` float32; image metas `[N, meta]`; windows
+        `[N, (y1, x1, y2, x2)]` in pixels of the molded image, the part that is not padding.
+
+    Raises:
+        ValueError: something that is no image, or that does not fit the network.
+    """
+    molded, metas, windows = [], [], []
+    for index, image in enumerate(images):
+        image = _checked(image, index, config)
+        resized, window, scale, _, _ = resize_image(
+            image,
+            min_dim=config.IMAGE_MIN_DIM,
+            max_dim=config.IMAGE_MAX_DIM,
+            min_scale=config.IMAGE_MIN_SCALE,
+            mode=config.IMAGE_RESIZE_MODE,
+        )
+        _check_divisible(resized, index)
+        all_classes = np.zeros([config.NUM_CLASSES], np.int32)
+        molded.append(mold_image(resized, config))
+        metas.append(
+            compose_image_meta(0, image.shape, resized.shape, window, scale, all_classes)
+        )
+        windows.append(window)
+    return molded, np.stack(metas), np.stack(windows)
+
+
+def _checked(image, index: int, config: Config) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(
+            f"image {index} has shape {image.shape}; an image is [height, width, "
+            f"{config.IMAGE_CHANNEL_COUNT}] with at least one pixel."
+        )
+    if not np.issubdtype(image.dtype, np.number) or np.iscomplexobj(image):
+        raise ValueError(f"image {index} has dtype {image.dtype}; pixels are numbers of 0..255.")
+    return match_channels(image, config.IMAGE_CHANNEL_COUNT)
+
+
+def _check_divisible(image: np.ndarray, index: int) -> None:
+    height, width = image.shape[:2]
+    if height % 64 or width % 64:
+        raise ValueError(
+            f"image {index} is {height}x{width} for the network, which needs sides that are "
+            "multiples of 64; IMAGE_RESIZE_MODE 'square' or 'pad64' would make them so."
+        )
+
+
+def unmold_detections(
+    detections, mrcnn_mask, original_image_shape, image_shape, window
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One image's detections in pixels of the image as it was given.
+
+    Args:
+        detections: `[D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end.
+        mrcnn_mask: `[D, h, w, classes]` in 0..1.
+        original_image_shape, image_shape: `(height, width, …)` before and after resizing.
+        window: `[(y1, x1, y2, x2)]` in pixels of the resized image.
+
+    Returns:
+        boxes `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]` int32, scores `[N]` float32,
+        masks `[height, width, N]` bool. Detections that round to no area are left out.
+    """
+    empty = np.flatnonzero(detections[:, 4] == 0)
+    count = empty[0] if len(empty) else len(detections)
+    class_ids = detections[:count, 4].astype(np.int32)
+    scores = detections[:count, 5]
+    masks = mrcnn_mask[np.arange(count), :, :, class_ids]
+
+    # From the resized image to its window, which shows the whole original.
+    window = norm_boxes(window, image_shape[:2])
+    origin = np.tile(window[:2], 2)
+    size = np.tile(window[2:] - window[:2], 2)
+    # A window one pixel high or wide has no extent in coordinates from centre to centre.
+    boxes = (detections[:count, :4] - origin) / np.where(size > 0, size, 1)
+    boxes = denorm_boxes(boxes, original_image_shape[:2])
+
+    visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, class_ids, scores = boxes[visible], class_ids[visible], scores[visible]
+    full_masks = np.zeros((*original_image_shape[:2], len(boxes)), bool)
+    for index, (mask, box) in enumerate(zip(masks[visible], boxes, strict=True)):
+        full_masks[:, :, index] = unmold_mask(mask, box, original_image_shape)
+    return boxes, class_ids, scores, full_masks
+
+
+class AnchorCache:
+    """Normalised anchors by image shape; making those of a large image takes a while.
+
+    Args:
+        config: its pyramid.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._by_shape: dict[tuple, np.ndarray] = {}
+
+    def __call__(self, image_shape) -> np.ndarray:
+        """`[A, (y1, x1, y2, x2)]` float32, normalised, for a molded image of this shape."""
+        shape = tuple(int(side) for side in image_shape[:2])
+        if shape not in self._by_shape:
+            pixels = pyramid_anchors(self.config, shape)
+            self._by_shape[shape] = norm_boxes(pixels, shape)
+        return self._by_shape[shape]
+
+
+def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas) -> list:
+    """The seven outputs for a batch of molded images of one shape, as arrays.
+
+    Args:
+        anchors: `[A, (y1, x1, y2, x2)]`, normalised.
+        molded_images: `[B, H, W, channels]`; image_metas: `[B, meta]`.
+    """
+    images = np.asarray(molded_images, np.float32)
+    anchors = np.broadcast_to(anchors, (len(images), *anchors.shape))
+    return model.predict_on_batch([images, np.asarray(image_metas, np.float32), anchors])
+
+
+def unmold_batch(outputs, original_shapes, molded_shape, windows) -> Iterator[dict]:
+    """The result of `detect` for each image of a batch of outputs."""
+    detections, mrcnn_mask = outputs[0], outputs[3]
+    for index, (original_shape, window) in enumerate(zip(original_shapes, windows, strict=True)):
+        rois, class_ids, scores, masks = unmold_detections(
+            detections[index], mrcnn_mask[index], original_shape, molded_shape, window
+        )
+        yield {"rois": rois, "class_ids": class_ids, "scores": scores, "masks": masks}
+
+
+def detect(model: keras.Model, config: Config, anchors: AnchorCache, images) -> list[dict]:
+    """Detect in any number of images of any sizes, BATCH_SIZE at a time.
+
+    Args:
+        images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
+
+    Returns:
+        A dict an image, in order: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`
+        int32, scores `[N]` float32, masks `[H, W, N]` bool; best score first.
+    """
+    results: list = [None] * len(images)
+    for batch in batches_of_one_shape(range(len(images)), images, config):
+        indices, molded, metas, windows = batch
+        shape = molded[0].shape
+        outputs = predict(model, anchors(shape), np.stack(molded), metas)
+        originals = [np.shape(images[index]) for index in indices]
+        for index, result in zip(
+            indices, unmold_batch(outputs, originals, shape, windows), strict=True
+        ):
+            results[index] = result
+    return results
+
+
+def batches_of_one_shape(indices: Iterable[int], images, config: Config) -> Iterator[tuple]:
+    """Molded images in batches, those of one shape together.
+
+    Yields:
+        `(indices, molded images, metas, windows)`, each of length 1 to BATCH_SIZE.
+    """
+    waiting: dict[tuple, list] = {}
+    for index in indices:
+        molded, metas, windows = mold_inputs([images[index]], config)
+        same = waiting.setdefault(molded[0].shape, [])
+        same.append((index, molded[0], metas[0], windows[0]))
+        if len(same) == config.BATCH_SIZE:
+            yield tuple(zip(*waiting.pop(molded[0].shape), strict=True))
+    for same in waiting.values():
+        yield tuple(zip(*same, strict=True))

@@ -1,0 +1,264 @@
+"""MaskRCNN, what users hold: methods that say what is done and delegate how.
+
+    model = MaskRCNN(mode="training", config=config, model_dir="logs")
+    model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
+    model.train(train_set, val_set, learning_rate=0.001, epochs=30, layers="heads")
+
+    model = MaskRCNN(mode="inference", config=config, model_dir="logs")
+    model.load_weights(model.find_last())
+    results = model.detect([image])
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import keras
+import numpy as np
+
+from mrcnn import inference, training, weights
+from mrcnn.config import Config
+
+logger = logging.getLogger("mrcnn")
+
+MODES = ("training", "inference")
+
+
+def log(text: str, array: np.ndarray | None = None) -> None:
+    """Print a text and, of an array, its shape, range and dtype."""
+    if array is not None:
+        array = np.asarray(array)
+        extent = (
+            f"min: {array.min():10.5f}  max: {array.max():10.5f}"
+            if array.size
+            else f"min: {'':10}  max: {'':10}"
+        )
+        text = f"{text:<25}  shape: {str(array.shape):<20}  {extent}  {array.dtype}"
+    print(text)
+
+
+class MaskRCNN:
+    """Mask R-CNN for training or for detection.
+
+    Args:
+        mode: "training" or "inference".
+        config: a Config; checked here, before anything is built.
+        model_dir: folder in which every run gets a folder of its own.
+
+    Attributes:
+        keras_model: the Keras model.
+        log_dir, checkpoint_path, epoch: the run's folder, pattern and epochs done.
+
+    Raises:
+        ValueError: another mode, or a Config that cannot work.
+    """
+
+    def __init__(self, mode: str, config: Config, model_dir: str | os.PathLike):
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+        config.validate()
+        self.mode = mode
+        self.config = config
+        self.model_dir = os.fspath(model_dir)
+        self.set_log_dir()
+        self.keras_model = self.build(mode=mode, config=config)
+        self._anchors = inference.AnchorCache(config)
+
+    def build(self, mode: str, config: Config) -> keras.Model:
+        """A new Keras model for this mode."""
+        if mode == "training":
+            return training.build_training_model(config)
+        return inference.build_inference_model(config)
+
+    # ---- Weights and runs -------------------------------------------------------------------
+
+    def load_weights(self, filepath, by_name: bool = False, exclude=None) -> weights.LoadReport:
+        """Load a weight file, see `weights.load_weights`; a run's checkpoint continues that run.
+
+        Args:
+            filepath: `.h5` of Keras 2 or of this package, or Keras 3's `.weights.h5`.
+            by_name: load the layers both have; else the file must fit the whole network.
+            exclude: names of layers to leave as they are; means by_name.
+        """
+        report = weights.load_weights(
+            self.keras_model, filepath, by_name=by_name or bool(exclude), exclude=exclude
+        )
+        self.set_log_dir(filepath)
+        return report
+
+    def get_imagenet_weights(self) -> str:
+        """Path of Keras' ImageNet weights for the backbone, downloaded if need be."""
+        return weights.get_imagenet_weights(self.config.BACKBONE)
+
+    def find_last(self) -> str:
+        """Path of the last checkpoint of the last run with this Config's NAME."""
+        return training.find_last(self.model_dir, self.config.NAME)
+
+    def set_log_dir(self, model_path=None) -> None:
+        """Take over the run that a checkpoint belongs to, or prepare a new one."""
+        self._run = training.run_folder(self.model_dir, self.config.NAME, model_path)
+        self._resume_from = model_path if self._run.epoch else None
+
+    @property
+    def log_dir(self) -> str:
+        return self._run.log_dir
+
+    @property
+    def checkpoint_path(self) -> str:
+        return self._run.checkpoint_path
+
+    @property
+    def epoch(self) -> int:
+        return self._run.epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._run.epoch = value
+
+    # ---- Training ---------------------------------------------------------------------------
+
+    def compile(self, learning_rate: float, momentum: float) -> None:
+        """Prepare for training what is trainable now: losses, L2, SGD."""
+        self._need("training", "compile")
+        training.compile_model(self.keras_model, self.config, learning_rate, momentum)
+
+    def set_trainable(self, layer_regex, keras_model=None, indent=0, verbose=1) -> None:
+        """Let the layers train whose whole name matches, see `training.set_trainable`."""
+        names = training.set_trainable(keras_model or self.keras_model, layer_regex)
+        if verbose:
+            log(f"{' ' * indent}Training {len(names)} layers: {', '.join(names)}")
+
+    def train(
+        self,
+        train_dataset,
+        val_dataset,
+        learning_rate: float,
+        epochs: int,
+        layers: str,
+        augmentation=None,
+        custom_callbacks=None,
+        no_augmentation_sources=None,
+    ) -> keras.callbacks.History:
+        """Train up to an epoch.
+
+        Args:
+            train_dataset, val_dataset: prepared Datasets; no validation without the second.
+            learning_rate: of SGD.
+            epochs: the total, those of earlier calls and of the loaded checkpoint included.
+            layers: "heads", "3+", "4+", "5+", "all" or a regular expression of layer names.
+            augmentation: an imgaug augmenter, applied to images and masks alike.
+            custom_callbacks: further Keras callbacks.
+            no_augmentation_sources: names of sources whose images stay as they are.
+
+        Returns:
+            Keras' History of this call.
+        """
+        self._need("training", "train")
+        if epochs <= self.epoch:
+            logger.warning(
+                "train(epochs=%d) has nothing to do: epochs is the total and %d are done.",
+                epochs,
+                self.epoch,
+            )
+        log(f"\nStarting at epoch {self.epoch}. LR={learning_rate}\n")
+        log(f"Checkpoint path: {self.checkpoint_path}")
+        self.set_trainable(layers, verbose=0)
+        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
+        self._resume_optimizer()
+        history = training.fit(
+            self.keras_model,
+            self.config,
+            train_dataset,
+            val_dataset,
+            self._run,
+            epochs,
+            augmentation=augmentation,
+            custom_callbacks=custom_callbacks,
+            no_augmentation_sources=no_augmentation_sources,
+        )
+        self.epoch = max(self.epoch, epochs)
+        return history
+
+    def _resume_optimizer(self) -> None:
+        """Momentum of the checkpoint that was loaded, where it is that of the same layers."""
+        path, self._resume_from = self._resume_from, None
+        if path is None:
+            return
+        self.keras_model.optimizer.build(self.keras_model.trainable_variables)
+        try:
+            weights.load_optimizer(self.keras_model, path)
+        except ValueError as error:
+            logger.warning("The optimizer starts afresh: %s", error)
+
+    # ---- Detection --------------------------------------------------------------------------
+
+    def detect(self, images, verbose: int = 0) -> list[dict]:
+        """Detect objects in any number of images of any sizes, see `inference.detect`.
+
+        Args:
+            images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
+            verbose: print what is worked on.
+
+        Returns:
+            A dict an image: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`,
+            scores `[N]`, masks `[H, W, N]` bool.
+        """
+        self._need("inference", "detect")
+        if verbose:
+            log(f"Processing {len(images)} images")
+            for image in images:
+                log("image", image)
+        return inference.detect(self.keras_model, self.config, self._anchors, images)
+
+    def detect_molded(self, molded_images, image_metas, verbose: int = 0) -> list[dict]:
+        """Detect in images that `mold_inputs` made; boxes and masks are those of the molded image.
+
+        Args:
+            molded_images: list of `[H, W, channels]` of one shape; image_metas: `[N, meta]`.
+        """
+        self._need("inference", "detect_molded")
+        shapes = {np.shape(image) for image in molded_images}
+        if len(shapes) != 1:
+            raise ValueError(f"molded_images have shapes {sorted(shapes)}; a batch has one.")
+        shape = shapes.pop()
+        if verbose:
+            log(f"Processing {len(molded_images)} images")
+            for image in molded_images:
+                log("image", image)
+        outputs = inference.predict(
+            self.keras_model, self.get_anchors(shape), molded_images, image_metas
+        )
+        count = len(molded_images)
+        window = [0, 0, *shape[:2]]
+        return list(inference.unmold_batch(outputs, [shape] * count, shape, [window] * count))
+
+    def mold_inputs(self, images):
+        """Images of one size as a batch `[N, H, W, channels]`, their metas and windows."""
+        molded, metas, windows = inference.mold_inputs(images, self.config)
+        shapes = sorted({image.shape for image in molded})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the images have shapes {shapes} after resizing; a batch has one. `detect` "
+                "takes them as they are."
+            )
+        return np.stack(molded), metas, windows
+
+    def unmold_detections(
+        self, detections, mrcnn_mask, original_image_shape, image_shape, window
+    ):
+        """One image's outputs in pixels of the original, see `inference.unmold_detections`."""
+        return inference.unmold_detections(
+            detections, mrcnn_mask, original_image_shape, image_shape, window
+        )
+
+    def get_anchors(self, image_shape) -> np.ndarray:
+        """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""
+        return self._anchors(image_shape)
+
+    def _need(self, mode: str, method: str) -> None:
+        if self.mode != mode:
+            raise ValueError(
+                f"{method} was called on a model in {self.mode!r} mode; it needs "
+                f"MaskRCNN(mode={mode!r}, …)."
+            )

@@ -1,0 +1,287 @@
+"""Training: the Keras model that compares its outputs, what of it trains, and the run folder.
+
+A run has a folder `logs/<name><YYYYmmddTHHMM>/` with TensorBoard events and a checkpoint an epoch,
+`mask_rcnn_<name>_<epoch:04d>.h5`. The path of a checkpoint says which run and epoch it is, so
+loading one is enough to go on with that run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from mrcnn import backend, losses
+from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.data.loader import BatchLoader
+from mrcnn.nn.network import training_graph
+from mrcnn.nn.roi_align import parse_image_meta_graph
+from mrcnn.weights import save_checkpoint
+
+logger = logging.getLogger("mrcnn")
+
+_HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
+# What `train(layers=…)` means: regular expressions for the names of layers.
+LAYER_PRESETS = {
+    "heads": _HEADS,
+    "5+": rf"(res5.*)|(bn5.*)|{_HEADS}",
+    "4+": rf"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{_HEADS}",
+    "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{_HEADS}",
+    "all": ".*",
+}
+
+
+# ---- The model -------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class TrainingModel(keras.Model):
+    """The training graph with the five losses: `TrainingModel(inputs, outputs)`.
+
+    Its inputs are also its targets, so `fit` and `train_on_batch` take them alone. The loss is
+    the weighted sum of the five, plus L2 on whatever trains. Progress bar, TensorBoard and
+    history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
+
+    def compile(self, optimizer, loss_weights=None, weight_decay=0.0, **kwargs):
+        """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor."""
+        kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
+        super().compile(optimizer=optimizer, **kwargs)
+        self.loss_weights = dict(loss_weights or {})
+        self.weight_decay = float(weight_decay)
+
+    def get_compile_config(self):
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "loss_weights": dict(self.loss_weights),
+            "weight_decay": self.weight_decay,
+        }
+
+    def compile_from_config(self, config):
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
+        self.compile(optimizer, config["loss_weights"], config["weight_decay"])
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        total = losses.l2_loss(_decayed(self.trainable_variables), self.weight_decay)
+        for name, loss in five_losses(x, y_pred).items():
+            loss = loss * self.loss_weights.get(name, 1.0)
+            self.loss_means[name].update_state(loss)
+            total = total + loss
+        return total
+
+
+def five_losses(inputs, outputs) -> dict:
+    """The losses by name, in the order of LOSS_NAMES, from what `training_graph` takes and gives.
+
+    Args:
+        inputs: the seven inputs in order; outputs: dict.
+
+    Returns:
+        dict of float32 scalars.
+    """
+    _, image_meta, rpn_match, rpn_bbox, *_ = inputs
+    active_class_ids = parse_image_meta_graph(image_meta)["active_class_ids"]
+    ids = outputs["target_class_ids"]
+    values = (
+        losses.rpn_class_loss(rpn_match, outputs["rpn_class_logits"]),
+        losses.rpn_bbox_loss(rpn_bbox, rpn_match, outputs["rpn_bbox"]),
+        losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], active_class_ids),
+        losses.mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
+        losses.mrcnn_mask_loss(outputs["target_mask"], ids, outputs["mrcnn_mask"]),
+    )
+    return dict(zip(LOSS_NAMES, values, strict=True))
+
+
+def _decayed(variables):
+    """All but gamma and beta of batch normalisation, which have no scale to keep small."""
+    return [v for v in variables if v.name not in ("gamma", "beta")]
+
+
+def build_training_model(config: Config) -> TrainingModel:
+    """The model that `fit` trains."""
+    inputs, outputs = training_graph(config)
+    return TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
+
+
+def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:
+    """SGD with momentum, all gradients together clipped to GRADIENT_CLIP_NORM."""
+    optimizer = keras.optimizers.SGD(
+        learning_rate=learning_rate,
+        momentum=momentum,
+        # The norm of all gradients; Keras' `clipnorm` would clip each variable on its own.
+        global_clipnorm=config.GRADIENT_CLIP_NORM,
+    )
+    model.compile(optimizer, config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
+
+
+# ---- What trains -----------------------------------------------------------------------------
+
+
+def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
+    """Let exactly the layers whose whole name matches train.
+
+    Args:
+        model: layers of models inside it are looked at one by one.
+        layer_regex: a regular expression or the name of a preset, see LAYER_PRESETS.
+
+    Returns:
+        Names of the layers with weights that train now.
+
+    Raises:
+        ValueError: no regular expression, or one that matches no layer with weights.
+    """
+    expression = LAYER_PRESETS.get(layer_regex, layer_regex)
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise ValueError(
+            f"layers is {layer_regex!r}, no regular expression ({error}); it must be one, or "
+            f"one of {', '.join(LAYER_PRESETS)}."
+        ) from error
+    selected = []
+    for layer in _layers_with_weights(model):
+        layer.trainable = bool(pattern.fullmatch(layer.name))
+        if layer.trainable:
+            selected.append(layer.name)
+    if not selected:
+        raise ValueError(
+            f"layers is {layer_regex!r}, which matches no layer with weights; it must be a "
+            f"regular expression for layer names, or one of {', '.join(LAYER_PRESETS)}."
+        )
+    return selected
+
+
+def _layers_with_weights(model: keras.Model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers_with_weights(layer)
+        elif layer.weights:
+            yield layer
+
+
+# ---- Run folder --------------------------------------------------------------------------------
+
+
+@dataclass
+class RunFolder:
+    """Where a run writes, and the epochs it has behind it.
+
+    Attributes:
+        log_dir: the folder. checkpoint_path: pattern with `{epoch:04d}`. epoch: 0 for a new run.
+    """
+
+    log_dir: str
+    checkpoint_path: str
+    epoch: int = 0
+
+
+def run_folder(model_dir, name: str, weights_path=None) -> RunFolder:
+    """The folder of the run a checkpoint belongs to, or of a new run.
+
+    Args:
+        model_dir: folder of all runs.
+        name: Config.NAME.
+        weights_path: file that was loaded; one named like a checkpoint inside a run folder
+            continues that run.
+    """
+    run_name = str(name).lower()
+    log_dir, epoch = None, 0
+    if weights_path:
+        path = Path(weights_path).absolute()
+        file = re.fullmatch(rf"mask_rcnn_{re.escape(run_name)}_(\d{{4,}})\.h5", path.name)
+        if file and re.fullmatch(rf"{re.escape(run_name)}\d{{8}}T\d{{4}}", path.parent.name):
+            log_dir, epoch = str(path.parent), int(file.group(1))
+            if path.parent.parent != Path(model_dir).absolute():
+                log_dir = os.path.join(model_dir, path.parent.name)
+    if log_dir is None:
+        log_dir = os.path.join(model_dir, f"{run_name}{datetime.datetime.now():%Y%m%dT%H%M}")
+    pattern = os.path.join(log_dir, f"mask_rcnn_{run_name}_{{epoch:04d}}.h5")
+    return RunFolder(log_dir, pattern, epoch)
+
+
+def find_last(model_dir, name: str) -> str:
+    """Path of the last checkpoint of the last run that has one.
+
+    Raises:
+        FileNotFoundError: no run of this name, or none with a checkpoint.
+    """
+    run_name = re.escape(str(name).lower())
+    folder = Path(model_dir)
+    runs = [p for p in folder.glob("*") if re.fullmatch(rf"{run_name}\d{{8}}T\d{{4}}", p.name)]
+    for run in sorted(runs, key=lambda path: path.name, reverse=True):
+        epochs = {}
+        for path in run.iterdir():
+            match = re.fullmatch(rf"mask_rcnn_{run_name}_(\d+)\.h5", path.name)
+            if match:
+                epochs[int(match.group(1))] = path
+        if epochs:
+            return str(epochs[max(epochs)])
+    raise FileNotFoundError(
+        f"no checkpoint of a run named {name!r} in {folder}; train first, or name a weight file."
+    )
+
+
+# ---- Training --------------------------------------------------------------------------------
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes weights and optimizer state after every epoch.
+
+    Args:
+        path: pattern with `{epoch:04d}`.
+    """
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        save_checkpoint(self.model, self.path.format(epoch=epoch + 1))
+
+
+def fit(
+    model: TrainingModel,
+    config: Config,
+    train_dataset,
+    val_dataset,
+    run: RunFolder,
+    epochs: int,
+    augmentation=None,
+    custom_callbacks=(),
+    no_augmentation_sources=None,
+) -> keras.callbacks.History:
+    """Train a compiled model from the run's epoch up to `epochs`."""
+    train_loader = BatchLoader(
+        train_dataset,
+        config,
+        steps=config.STEPS_PER_EPOCH,
+        augmentation=augmentation,
+        no_augmentation_sources=no_augmentation_sources,
+        initial_epoch=run.epoch,
+    )
+    val_loader = None
+    if val_dataset is not None and config.VALIDATION_STEPS:
+        val_loader = BatchLoader(val_dataset, config, steps=config.VALIDATION_STEPS, shuffle=False)
+    os.makedirs(run.log_dir, exist_ok=True)
+    callbacks = [
+        keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),
+        Checkpoint(run.checkpoint_path),
+        *(custom_callbacks or ()),
+    ]
+    return model.fit(
+        train_loader,
+        initial_epoch=run.epoch,
+        epochs=epochs,
+        callbacks=callbacks,
+        validation_data=val_loader,
+    )
