@@ -1,0 +1,1 @@
+"""Data: images and masks from a user's Dataset to training batches; NumPy in, NumPy out."""

@@ -1,0 +1,146 @@
+"""Masks against the reference numbers, and against plain twins of the formulas."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mrcnn.geometry.masks import (
+    compute_overlaps_masks,
+    expand_mask,
+    extract_bboxes,
+    minimize_mask,
+    unmold_mask,
+)
+
+masks = hnp.arrays(
+    bool, st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 4)), elements=st.booleans()
+)
+
+
+def plain_bboxes(mask):
+    boxes = np.zeros((mask.shape[2], 4), np.int32)
+    for i in range(mask.shape[2]):
+        rows, columns = np.nonzero(mask[:, :, i])
+        if len(rows):
+            boxes[i] = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+    return boxes
+
+
+def solid(shape, box):
+    mask = np.zeros(shape, bool)
+    mask[box[0] : box[2], box[1] : box[3]] = True
+    return mask
+
+
+def test_reference_numbers(golden):
+    numbers = golden("utilities.npz")
+    mask = numbers["extract_mask"]
+    boxes = extract_bboxes(mask)
+    np.testing.assert_array_equal(boxes, numbers["extract_boxes"])
+    assert boxes.dtype == numbers["extract_boxes"].dtype
+
+    full = boxes[:, 2] > 0  # the last mask is empty
+    mini = minimize_mask(boxes[full], mask[:, :, full], (28, 28))
+    np.testing.assert_array_equal(mini, numbers["mini"])
+    assert mini.dtype == bool
+    expanded = expand_mask(boxes[full], mini, mask.shape)
+    np.testing.assert_array_equal(expanded, numbers["expanded"])
+
+    unmolded = unmold_mask(numbers["unmold_in"], numbers["unmold_box"], mask.shape)
+    np.testing.assert_array_equal(unmolded, numbers["unmold_out"])
+    assert unmolded.dtype == bool
+
+    overlaps = compute_overlaps_masks(mask, mask[:, :, full])
+    np.testing.assert_allclose(overlaps, numbers["overlaps_masks"], rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(masks)
+def test_boxes_equal_the_plain_twin(mask):
+    boxes = extract_bboxes(mask)
+    assert boxes.dtype == np.int32
+    np.testing.assert_array_equal(boxes, plain_bboxes(mask))
+    np.testing.assert_array_equal(extract_bboxes(mask.astype(np.float32)), boxes)
+
+
+def test_boxes_of_no_pixels():
+    assert extract_bboxes(np.zeros((0, 0, 0), bool)).shape == (0, 4)
+    np.testing.assert_array_equal(extract_bboxes(np.zeros((0, 5, 2), bool)), np.zeros((2, 4)))
+
+
+@settings(deadline=None)
+@given(masks, masks)
+def test_overlaps_equal_the_plain_twin(masks1, masks2):
+    height, width = np.minimum(masks1.shape[:2], masks2.shape[:2])
+    masks1, masks2 = masks1[:height, :width], masks2[:height, :width]
+    overlaps = compute_overlaps_masks(masks1, masks2)
+    assert overlaps.shape == (masks1.shape[2], masks2.shape[2])
+    for i, j in np.ndindex(overlaps.shape):
+        a, b = masks1[:, :, i], masks2[:, :, j]
+        expected = (a & b).sum() / (a | b).sum() if (a | b).any() else 0
+        assert overlaps[i, j] == pytest.approx(expected, rel=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 40), st.integers(1, 40))
+def test_a_solid_box_survives_the_round_trip(y1, x1, height, width):
+    box = np.array([y1, x1, y1 + height, x1 + width])
+    mask = solid((70, 70), box)
+    mini = minimize_mask(box[None], mask[:, :, None], (14, 20))
+    assert mini.all()
+    np.testing.assert_array_equal(expand_mask(box[None], mini, mask.shape)[:, :, 0], mask)
+    np.testing.assert_array_equal(unmold_mask(np.ones((28, 28)), box, mask.shape), mask)
+
+
+def test_a_disc_survives_the_round_trip_nearly():
+    y, x = np.mgrid[:100, :100]
+    disc = ((y - 50) ** 2 + (x - 45) ** 2 < 30**2)[:, :, None]
+    box = extract_bboxes(disc)
+    back = expand_mask(box, minimize_mask(box, disc, (56, 56)), disc.shape)
+    assert compute_overlaps_masks(disc, back)[0, 0] > 0.97
+
+
+@pytest.mark.parametrize(
+    "box", [(-3, 2, 5, 9), (4, -9, 9, 9), (8, 8, 40, 13), (-5, -5, 30, 30), (3, 17, 9, 60)]
+)
+def test_what_lies_outside_the_image_is_cut_off(box):
+    shape = (20, 18)
+    expected = np.zeros(shape, bool)
+    expected[max(box[0], 0) : box[2], max(box[1], 0) : box[3]] = True
+    np.testing.assert_array_equal(unmold_mask(np.ones((28, 28)), box, shape), expected)
+    mini = np.ones((7, 7, 1), bool)
+    np.testing.assert_array_equal(expand_mask(np.array([box]), mini, shape)[:, :, 0], expected)
+
+
+def test_the_part_inside_is_the_right_one():
+    """Half of the box is left of the image; the mask's right half must be what is seen."""
+    mask = np.zeros((28, 28), np.float32)
+    mask[:, 14:] = 1
+    seen = unmold_mask(mask, (0, -10, 10, 10), (10, 20))
+    assert seen[:, :10].all() and not seen[:, 10:].any()
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0, 0), (5, 5, 5, 9), (5, 5, 9, 5), (9, 9, 3, 3), (30, 2, 40, 9), (-9, 0, -2, 5)]
+)
+def test_a_box_without_pixels_in_the_image_gives_an_empty_mask(box):
+    assert not unmold_mask(np.ones((28, 28)), box, (20, 20)).any()
+    assert not expand_mask(np.array([box]), np.ones((7, 7, 1), bool), (20, 20)).any()
+
+
+def test_no_objects():
+    none = np.zeros((20, 20, 0), bool)
+    boxes = extract_bboxes(none)
+    mini = minimize_mask(boxes, none, (28, 28))
+    assert mini.shape == (28, 28, 0)
+    assert expand_mask(boxes, mini, none.shape).shape == none.shape
+    assert compute_overlaps_masks(none, np.ones((20, 20, 3), bool)).shape == (0, 3)
+
+
+def test_an_empty_mask_cannot_become_a_mini_mask():
+    mask = np.zeros((20, 20, 2), bool)
+    mask[3:5, 3:5, 0] = True
+    with pytest.raises(ValueError, match=r"object 1 has the box \[0, 0, 0, 0\].*20x20"):
+        minimize_mask(extract_bboxes(mask), mask, (28, 28))

@@ -1,0 +1,58 @@
+"""Resizing against scikit-image and SciPy, whose numbers it has to give."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrcnn.geometry.resize import resize, resize_bilinear, resize_nearest, scaled_size
+
+sides = st.integers(1, 24)
+
+
+@settings(deadline=None)
+@given(
+    sides, sides, st.integers(1, 40), st.integers(1, 40), st.sampled_from([(), (1,), (3,), (7,)])
+)
+def test_bilinear_equals_scikit_image(height, width, new_height, new_width, channels):
+    rng = np.random.default_rng(height * 97 + width)
+    image = rng.integers(0, 256, (height, width, *channels)).astype(np.uint8)
+    ours = resize_bilinear(image, (new_height, new_width))
+    theirs = resize(image, (new_height, new_width), preserve_range=True)
+    assert ours.shape == theirs.shape == (new_height, new_width, *channels)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float32, np.float64])
+def test_bilinear_takes_any_numbers(dtype):
+    image = np.ones((3, 5), dtype)
+    np.testing.assert_array_equal(resize_bilinear(image, (7, 4)), np.ones((7, 4), np.float32))
+
+
+@settings(deadline=None)
+@given(sides, sides, st.floats(0.05, 4))
+def test_nearest_equals_scipy_zoom(height, width, scale):
+    rng = np.random.default_rng(height * 89 + width)
+    mask = rng.random((height, width, 2)) > 0.5
+    ours = resize_nearest(mask, scale)
+    assert ours.dtype == bool
+    assert ours.shape == (scaled_size(height, scale), scaled_size(width, scale), 2)
+    if ours.shape[:2] == (round(height * scale), round(width * scale)):
+        # SciPy's own default fills a last row that a rounding error put outside with zeros.
+        theirs = scipy.ndimage.zoom(mask, [scale, scale, 1], order=0, mode="nearest")
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_thin_image_keeps_a_pixel():
+    assert resize_nearest(np.ones((1, 5000, 1), bool), 1024 / 5000).shape == (1, 1024, 1)
+
+
+def test_resize_has_the_defaults_of_the_original():
+    image = np.full((4, 4, 3), 255, np.uint8)
+    np.testing.assert_allclose(resize(image, (9, 9)), 1)
+    np.testing.assert_allclose(resize(image, (9, 9), preserve_range=True), 255)
+    mask = np.eye(4, dtype=bool)
+    assert set(np.unique(resize(mask, (8, 8), order=0))) == {0, 1}
+    assert 0 < resize(mask, (8, 8)).mean() < 1
