@@ -1,0 +1,697 @@
+"""Images with their ground truth, and batches of them."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import imgaug.augmenters as iaa
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.image import parse_image_meta
+from mrcnn.data.loader import BatchLoader, data_generator, load_image_gt
+from mrcnn.data.targets import pyramid_anchors
+from mrcnn.geometry.masks import compute_overlaps_masks, expand_mask, extract_bboxes
+
+BOX = (10, 12, 40, 50)
+
+
+class Recorded(Dataset):
+    """The images the reference batch was made of."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers = numbers
+        for class_id in range(1, 7):
+            self.add_class("recorded", class_id, str(class_id))
+        for image_id in range(2):
+            self.add_image("recorded", image_id, path=None)
+        self.prepare()
+
+    def load_image(self, image_id):
+        return self.numbers[f"raw_image_{image_id}"]
+
+    def load_mask(self, image_id):
+        return self.numbers[f"raw_mask_{image_id}"], self.numbers[f"raw_class_ids_{image_id}"]
+
+
+class RecordedConfig(Config):
+    NUM_CLASSES = 7
+    IMAGE_MIN_DIM = 200
+    IMAGE_MAX_DIM = 256
+    RPN_ANCHOR_SCALES = (16, 32, 64, 128, 256)
+    MAX_GT_INSTANCES = 12
+    RPN_TRAIN_ANCHORS_PER_IMAGE = 128
+
+
+class Given(Dataset):
+    """One image with whatever image, masks and class ids a test wants to see."""
+
+    def __init__(self, image, masks, class_ids, num_classes=4):
+        super().__init__()
+        self.given = image, masks, class_ids
+        for class_id in range(1, num_classes):
+            self.add_class("given", class_id, str(class_id))
+        self.add_image("given", "it", path="it.png")
+        self.prepare()
+
+    def load_image(self, image_id):
+        return self.given[0]
+
+    def load_mask(self, image_id):
+        return self.given[1:]
+
+
+def image_ids(batch):
+    return [int(i) for i in batch[0][1][:, 0]]
+
+
+def assert_same_batches(batches1, batches2):
+    for (inputs1,), (inputs2,) in zip(batches1, batches2, strict=True):
+        for array1, array2 in zip(inputs1, inputs2, strict=True):
+            np.testing.assert_array_equal(array1, array2)
+
+
+# ---- load_image_gt -------------------------------------------------------------------------
+
+
+def test_the_reference_images(golden):
+    numbers = golden("training.npz")
+    dataset, config = Recorded(numbers), RecordedConfig()
+    for i in range(2):
+        image, meta, class_ids, boxes, masks = load_image_gt(dataset, config, i, use_mini_mask=True)
+        count = len(class_ids)
+        np.testing.assert_array_equal(image, numbers[f"raw_image_{i}"])
+        np.testing.assert_array_equal(meta, numbers["in_image_meta"][i])
+        np.testing.assert_array_equal(class_ids, numbers["in_gt_class_ids"][i, :count])
+        np.testing.assert_array_equal(boxes, numbers["in_gt_boxes"][i, :count])
+        np.testing.assert_array_equal(masks, numbers["in_gt_masks"][i, :, :, :count])
+        whole = load_image_gt(dataset, config, i)[4]
+        np.testing.assert_array_equal(whole, numbers[f"raw_mask_{i}"])
+
+
+def test_types_and_meta(boxes_dataset, config):
+    dataset = boxes_dataset([[(1, BOX), (-3, (0, 0, 30, 90))]], shape=(100, 120))
+    image, meta, class_ids, boxes, masks = load_image_gt(dataset, config, 0)
+    assert image.shape == (64, 64, 3) and image.dtype == np.uint8
+    assert list(class_ids) == [1, -3] and class_ids.dtype == np.int32
+    assert boxes.dtype == np.int32 and masks.dtype == bool
+    np.testing.assert_array_equal(boxes, extract_bboxes(masks))
+    parts = parse_image_meta(meta[None])
+    assert parts["image_id"] == 0
+    np.testing.assert_array_equal(parts["original_image_shape"], [[100, 120, 3]])
+    np.testing.assert_array_equal(parts["image_shape"], [[64, 64, 3]])
+    np.testing.assert_array_equal(parts["window"], [[5, 0, 58, 64]])
+    assert parts["scale"] == pytest.approx(64 / 120)
+    np.testing.assert_array_equal(parts["active_class_ids"], [[1, 1, 1, 1]])
+
+
+def test_only_the_classes_of_the_source_are_active(config):
+    dataset = Given(np.ones((9, 9, 3), np.uint8), np.ones((9, 9, 1), bool), [1], num_classes=3)
+    dataset.add_class("other", 1, "other")
+    dataset.prepare()
+    meta = load_image_gt(dataset, config, 0)[1]
+    np.testing.assert_array_equal(meta[12:], [1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("mode", ["square", "pad64", "crop"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (64, 64), (33, 90)])
+def test_masks_at_every_border_in_images_of_any_size(make_config, mode, shape):
+    config = make_config(IMAGE_RESIZE_MODE=mode, USE_MINI_MASK=True)
+    dataset = Given(np.full((*shape, 3), 9, np.uint8), np.ones((*shape, 2), bool), [1, 2])
+    image, meta, class_ids, boxes, masks = load_image_gt(dataset, config, 0, use_mini_mask=True)
+    assert len(class_ids) == 2 and masks.all()
+    window = parse_image_meta(meta[None])["window"]
+    np.testing.assert_array_equal(boxes, np.repeat(window, 2, axis=0))
+    batch = BatchLoader(dataset, config, batch_size=1)[0][0]
+    assert all(np.isfinite(array).all() for array in batch)
+
+
+@pytest.mark.parametrize("empty", [np.zeros((0, 0, 0)), np.zeros((20, 30, 0), bool)])
+@pytest.mark.parametrize("ids", [[], np.zeros(0, np.int32)])
+@pytest.mark.parametrize("use_mini_mask", [True, False])
+def test_no_objects(config, empty, ids, use_mini_mask):
+    dataset = Given(np.ones((20, 30, 3), np.uint8), empty, ids)
+    _, _, class_ids, boxes, masks = load_image_gt(
+        dataset, config, 0, augmentation=iaa.Fliplr(1), use_mini_mask=use_mini_mask
+    )
+    assert class_ids.shape == (0,) and boxes.shape == (0, 4) and masks.shape[2] == 0
+    assert class_ids.dtype == boxes.dtype == np.int32 and masks.dtype == bool
+
+
+def test_objects_that_vanish_are_dropped_with_their_class(config):
+    masks = np.zeros((640, 640, 3), bool)
+    masks[100:300, 100:300, 0] = True
+    masks[401, 401, 1] = True  # less than a pixel in the resized image
+    masks[500:600, 500:600, 2] = True
+    dataset = Given(np.ones((640, 640, 3), np.uint8), masks, [1, 2, 3])
+    _, _, class_ids, boxes, kept = load_image_gt(dataset, config, 0)
+    assert list(class_ids) == [1, 3] and boxes.shape == (2, 4) and kept.any(axis=(0, 1)).all()
+
+
+def test_flip_is_every_other_image(boxes_dataset, config):
+    dataset = boxes_dataset([[(1, BOX)]])
+    plain = load_image_gt(dataset, config, 0)
+    flips = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        image, _, _, boxes, masks = load_image_gt(dataset, config, 0, augment=True, rng=rng)
+        if np.array_equal(masks, plain[4]):
+            np.testing.assert_array_equal(image, plain[0])
+        else:
+            flips += 1
+            np.testing.assert_array_equal(image, plain[0][:, ::-1])
+            np.testing.assert_array_equal(masks, plain[4][:, ::-1])
+            np.testing.assert_array_equal(boxes, [[10, 64 - 50, 40, 64 - 12]])
+    assert 10 < flips < 30
+
+
+def test_augmentation_comes_from_the_generator_or_numpys_global_state(boxes_dataset, config):
+    dataset = boxes_dataset([[(1, BOX)]])
+    rotate = iaa.Affine(rotate=(-90, 90))
+
+    def load(**options):
+        return load_image_gt(dataset, config, 0, augmentation=rotate, **options)[0]
+
+    first, again, other = (load(rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    np.random.seed(3)
+    first = load()
+    np.random.seed(3)
+    np.testing.assert_array_equal(load(), first)
+
+
+def test_gray_config(make_config):
+    config = make_config(IMAGE_CHANNEL_COUNT=1, MEAN_PIXEL=np.array([100.0]))
+    for image in (np.ones((9, 9), np.uint8), np.ones((9, 9, 3), np.uint8)):
+        dataset = Given(image, np.ones((9, 9, 1), bool), [1])
+        loaded, meta, *_ = load_image_gt(dataset, config, 0)
+        assert loaded.shape == (64, 64, 1)
+        np.testing.assert_array_equal(meta[1:7], [9, 9, 1, 64, 64, 1])
+        assert BatchLoader(dataset, config)[0][0][0].shape == (2, 64, 64, 1)
+
+
+def test_what_counts_as_mask_and_class_id(config):
+    image = np.ones((8, 9, 3), np.uint8)
+    masks = np.zeros((8, 9, 1))
+    masks[2:4, 3:5] = 255
+    for dtype in (np.uint8, np.float32, np.int64):
+        dataset = Given(image, masks.astype(dtype), np.ones(1))
+        _, _, class_ids, _, loaded = load_image_gt(dataset, config, 0)
+        assert loaded.any() and not loaded.all() and class_ids.dtype == np.int32
+
+
+GOOD = np.ones((8, 9, 3), np.uint8), np.ones((8, 9, 2), bool), [1, 2]
+
+
+@pytest.mark.parametrize(
+    "place, value, words",
+    [
+        (1, np.ones((9, 8, 2), bool), r"masks of shape \(9, 8, 2\) for an image of 8x9.*\(8, 9,"),
+        (1, np.ones((8, 9), bool), r"masks of shape \(8, 9\)"),
+        (1, np.ones((2, 8, 9), bool), r"masks of shape \(2, 8, 9\)"),
+        (1, np.full((8, 9, 2), "x"), "masks of <U1"),
+        (1, np.ones((8, 9, 3), bool), r"3 masks and class ids of shape \(2,\)"),
+        (2, [1], r"2 masks and class ids of shape \(1,\)"),
+        (2, [[1, 2]], r"2 masks and class ids of shape \(1, 2\)"),
+        (2, [1, 4], "class id 4; with NUM_CLASSES 4 an object is of class 1 to 3"),
+        (2, [-4, 0], "class id -4, 0;"),
+        (2, [1, 1.5], "whole numbers"),
+        (2, [1, np.nan], "whole numbers"),
+        (2, ["cat", "dog"], "whole numbers"),
+        (0, np.ones((8, 9, 5), np.uint8), r"\(8, 9, 5\) cannot become one of 3 channels"),
+        (0, np.full((8, 9, 3), "x"), "load_image returned <U1"),
+        (0, np.ones((0, 9, 3)), r"\(0, 9, 3\)"),
+    ],
+)
+def test_wrong_data_is_one_clear_error(config, place, value, words):
+    parts = list(GOOD)
+    parts[place] = value
+    with pytest.raises(ValueError, match=rf"image 0 \(given it, it.png\): .*{words}"):
+        load_image_gt(Given(*parts), config, 0)
+
+
+def test_a_dataset_that_does_not_fit_the_config(config):
+    with pytest.raises(ValueError, match="Given has 3 classes.*NUM_CLASSES is 4"):
+        load_image_gt(Given(*GOOD, num_classes=3), config, 0)
+    unprepared = Dataset()
+    with pytest.raises(ValueError, match="Dataset is not prepared; call prepare"):
+        load_image_gt(unprepared, config, 0)
+
+
+# ---- BatchLoader: what a batch is ----------------------------------------------------------
+
+
+def test_the_reference_batch(golden):
+    numbers = golden("training.npz")
+    loader = BatchLoader(Recorded(numbers), RecordedConfig(), batch_size=2, shuffle=False)
+    (inputs,) = loader[0]
+    names = [
+        "images",
+        "image_meta",
+        "rpn_match",
+        "rpn_bbox",
+        "gt_class_ids",
+        "gt_boxes",
+        "gt_masks",
+    ]
+    dtypes = [np.float32, np.float32, np.int32, np.float32, np.int32, np.int32, bool]
+    for name, array, dtype in zip(names, inputs, dtypes, strict=True):
+        assert array.dtype == dtype, name
+        assert array.shape == numbers[f"in_{name}"].shape, name
+        if name not in ("rpn_match", "rpn_bbox"):  # these hold a random choice of negatives
+            np.testing.assert_allclose(array, numbers[f"in_{name}"], atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(inputs[2] == 1, numbers["in_rpn_match"] == 1)
+    np.testing.assert_allclose(inputs[3], numbers["in_rpn_bbox"], atol=1e-6)
+
+
+def test_more_objects_than_max_gt_instances(make_config):
+    config = make_config(MAX_GT_INSTANCES=100, RPN_TRAIN_ANCHORS_PER_IMAGE=256)
+    masks = np.zeros((64, 64, 300), bool)
+    for i in range(300):
+        masks[3 * (i // 20) : 3 * (i // 20) + 2, 3 * (i % 20) : 3 * (i % 20) + 2, i] = True
+    dataset = Given(np.ones((64, 64, 3), np.uint8), masks, np.arange(300) % 3 + 1)
+    loader = BatchLoader(dataset, config, batch_size=2)
+    (_, _, rpn_match, rpn_bbox, class_ids, boxes, mini) = loader[0][0]
+    assert class_ids.shape == (2, 100) and (class_ids > 0).all()
+    assert mini.shape == (2, 14, 14, 100) and mini.all()
+    assert np.isfinite(rpn_bbox).all() and ((rpn_match == 1).sum(axis=(1, 2)) == 128).all()
+    for b in range(2):
+        assert len(np.unique(boxes[b], axis=0)) == 100
+        numbers = boxes[b, :, 0] // 3 * 20 + boxes[b, :, 1] // 3
+        np.testing.assert_array_equal(class_ids[b], numbers % 3 + 1)
+    assert not np.array_equal(boxes[0], boxes[1])
+
+
+def test_masks_in_full_size(make_config, boxes_dataset):
+    dataset = boxes_dataset([[(1, BOX), (2, (0, 0, 64, 64))]])
+    masks = BatchLoader(dataset, make_config(USE_MINI_MASK=False), batch_size=1)[0][0][6]
+    assert masks.shape == (1, 64, 64, 6) and masks.dtype == bool
+    np.testing.assert_array_equal(masks[0, :, :, :2], dataset.load_mask(0)[0])
+    assert not masks[..., 2:].any()
+
+
+def test_augmented_batches_stay_consistent(many, config):
+    """Image, boxes and masks of augmented batches still show the same rectangles."""
+    augmenter = iaa.Sequential([iaa.Fliplr(0.5), iaa.Affine(rotate=(-90, 90), order=0)])
+    loader = BatchLoader(many(6), config, augment=True, augmentation=augmenter)
+    for index in range(len(loader)):
+        images, _, _, _, class_ids, boxes, mini = loader[index][0]
+        for b in range(2):
+            count = (class_ids[b] != 0).sum()
+            masks = expand_mask(boxes[b, :count], mini[b, :, :, :count], (64, 64))
+            white = images[b, :, :, 1] + config.MEAN_PIXEL[1] > 127
+            union = masks.any(axis=2)
+            assert compute_overlaps_masks(white[:, :, None], union[:, :, None])[0, 0] > 0.85
+
+
+def test_images_of_different_shapes_do_not_stack(make_config, many):
+    dataset = many(2)
+    dataset.load_image = lambda i: np.ones((64, 64 + 64 * i, 3), np.uint8)
+    dataset.load_mask = lambda i: (np.ones((64, 64 + 64 * i, 1), bool), [1])
+    config = make_config(IMAGE_RESIZE_MODE="pad64")
+    with pytest.raises(ValueError, match=r"\(64, 64, 3\), \(64, 128, 3\).*'pad64'.*IMAGES_PER_GPU"):
+        BatchLoader(dataset, config)[0]
+    shapes = {BatchLoader(dataset, config, batch_size=1)[i][0][0].shape for i in range(2)}
+    assert shapes == {(1, 64, 64, 3), (1, 64, 128, 3)}
+
+
+def test_mode_none_needs_multiples_of_64(make_config, many, warned):
+    dataset = many(3)
+    dataset.load_image = lambda i: np.ones((64, 64 + i % 2, 3), np.uint8)
+    dataset.load_mask = lambda i: (np.ones((64, 64 + i % 2, 1), bool), [1])
+    loader = BatchLoader(dataset, make_config(IMAGE_RESIZE_MODE="none"), batch_size=3)
+    assert 1 not in image_ids(loader[0])
+    assert "64x65" in loader.skipped[1] and "multiples of 64" in warned()[0]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(batch_size=0), "batch_size is 0; it must be at least 1"),
+        (dict(steps=0), "steps is 0"),
+        (dict(workers=0), "workers is 0"),
+        (dict(seed=-1), "seed is -1; it must be at least 0"),
+        (dict(max_bad_share=2), "max_bad_share is 2; it must be within 0 and 1"),
+        (dict(augmentation="flip"), "augmentation is a str"),
+    ],
+)
+def test_arguments_that_cannot_work(many, config, options, words):
+    with pytest.raises(ValueError, match=words):
+        BatchLoader(many(2), config, **options)
+
+
+def test_datasets_that_cannot_work(config):
+    with pytest.raises(ValueError, match="Dataset has no images; call add_image"):
+        BatchLoader(Dataset(), config)
+    with pytest.raises(ValueError, match="Given has 3 classes.*NUM_CLASSES is 4"):
+        BatchLoader(Given(*GOOD, num_classes=3), config)
+
+
+# ---- BatchLoader: which images when --------------------------------------------------------
+
+
+def epochs_of(loader, count):
+    """Image ids of so many epochs, in order."""
+    ids = []
+    for epoch in range(loader.epoch, loader.epoch + count):
+        loader.epoch = epoch
+        for index in range(len(loader)):
+            ids += image_ids(loader[index])
+    return ids
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 7), st.integers(1, 3), st.one_of(st.none(), st.integers(1, 4)))
+def test_every_pass_holds_every_image_once(count, batch_size, steps):
+    rng = np.random.default_rng(count)
+    masks = np.ones((8, 8, 1), bool)
+    dataset = Given(rng.integers(0, 255, (8, 8, 3)).astype(np.uint8), masks, [1])
+    for i in range(1, count):
+        dataset.add_image("given", i, path=None)
+    dataset.prepare()
+
+    class Tiny(Config):
+        NUM_CLASSES = 4
+        IMAGE_MIN_DIM = IMAGE_MAX_DIM = 64
+
+    loader = BatchLoader(dataset, Tiny(), batch_size=batch_size, steps=steps)
+    assert len(loader) == (steps or -(-count // batch_size))
+    ids = epochs_of(loader, 3 + 2 * count // (len(loader) * batch_size))
+    passes = [ids[i : i + count] for i in range(0, len(ids) - count + 1, count)]
+    assert len(passes) >= 2
+    assert all(sorted(one) == list(range(count)) for one in passes)
+
+
+def test_passes_are_shuffled_anew_or_not_at_all(many, config):
+    dataset = many(10)
+    ids = epochs_of(BatchLoader(dataset, config), 3)
+    passes = [tuple(ids[i : i + 10]) for i in (0, 10, 20)]
+    assert len(set(passes)) == 3
+    assert epochs_of(BatchLoader(dataset, config, seed=1), 1) != list(passes[0])
+    assert epochs_of(BatchLoader(dataset, config, shuffle=False), 2) == list(range(10)) * 2
+
+
+def test_a_run_resumes_where_it_stopped(many, config):
+    dataset = many(7)
+    whole = epochs_of(BatchLoader(dataset, config, steps=2), 5)
+    assert epochs_of(BatchLoader(dataset, config, steps=2, initial_epoch=3), 2) == whole[12:]
+
+
+def test_a_batch_depends_on_seed_epoch_and_index_only(many, make_config):
+    dataset, config = many(9), make_config(IMAGE_RESIZE_MODE="crop", IMAGE_MIN_SCALE=1.5)
+    augmenter = iaa.Affine(rotate=(-30, 30))
+
+    def loader():
+        return BatchLoader(dataset, config, augment=True, augmentation=augmenter, seed=4)
+
+    in_order = [loader()[i] for i in range(5)]
+    one = loader()
+    assert_same_batches([one[i] for i in (3, 0, 4, 1, 2)], [in_order[i] for i in (3, 0, 4, 1, 2)])
+    with ThreadPoolExecutor(4) as pool:
+        assert_same_batches(pool.map(loader().__getitem__, range(5)), in_order)
+    np.random.seed(0)
+    assert_same_batches([loader()[i] for i in range(5)], in_order)
+
+
+def test_a_batch_beyond_the_epoch(many, config):
+    loader = BatchLoader(many(4), config)
+    with pytest.raises(IndexError, match="batch 2 of an epoch of 2"):
+        loader[2]
+    assert loader.failure is None
+    assert len(list(loader)) == 2
+
+
+def test_sources_without_augmentation(many, config):
+    dataset, turned = many(4), iaa.Affine(rotate=90)
+    plain = BatchLoader(dataset, config)
+    same = BatchLoader(dataset, config, augmentation=turned, no_augmentation_sources=["boxes"])
+    other = BatchLoader(dataset, config, augmentation=turned, no_augmentation_sources=["coco"])
+    np.testing.assert_array_equal(same[0][0][0], plain[0][0][0])
+    assert not np.array_equal(other[0][0][0], plain[0][0][0])
+
+
+# ---- BatchLoader: bad images ---------------------------------------------------------------
+
+
+def unreadable(dataset, bad):
+    """The dataset with these images broken: `bad` is image id to exception."""
+    load_image = dataset.load_image
+
+    def load(image_id):
+        if image_id in bad:
+            raise bad[image_id]
+        return load_image(image_id)
+
+    dataset.load_image = load
+    return dataset
+
+
+def test_bad_images_are_named_once_and_stood_in_for(boxes_dataset, config, warned):
+    content = [[(1, BOX)] for _ in range(40)]
+    content[3] = []
+    content[8] = [(-1, BOX)]
+    content[21] = [(9, BOX)]
+    dataset = unreadable(boxes_dataset(content), {5: OSError("disk on fire")})
+    loader = BatchLoader(dataset, config, seed=2)
+    ids = epochs_of(loader, 3)
+    assert len(ids) == 120
+    good = set(range(40)) - {3, 5, 8, 21}
+    assert set(ids) == good
+    for start in (0, 40, 80):  # what is good comes every pass, stand-ins come on top
+        assert set(ids[start : start + 40]) == good
+    assert set(loader.skipped) == {3, 5, 8, 21}
+    assert loader.skipped[5] == "disk on fire"
+    assert "no objects" in loader.skipped[3] and "no objects" in loader.skipped[8]
+    assert "class id 9" in loader.skipped[21]
+    messages = warned()
+    assert len(messages) == 4
+    assert "image 5 (boxes 5) is left out: disk on fire" in messages
+    assert loader.failure is None
+
+
+def test_stand_ins_do_not_depend_on_the_order_of_work(many, config):
+    bad = {i: OSError("gone") for i in (2, 11, 17)}
+
+    def loader():
+        return BatchLoader(unreadable(many(30), bad), config, seed=1)
+
+    in_order = [loader()[i] for i in range(15)]
+    one = loader()
+    one.epoch = 1
+    _ = [one[i] for i in range(15)]  # by now it knows the bad ones
+    one.epoch = 0
+    assert_same_batches([one[i] for i in range(15)], in_order)
+    with ThreadPoolExecutor(4) as pool:
+        assert_same_batches(pool.map(loader().__getitem__, range(15)), in_order)
+
+
+def test_bad_images_are_not_tried_again(many, config):
+    tries = []
+    dataset = unreadable(many(20), {4: OSError("gone")})
+    load_image = dataset.load_image
+    dataset.load_image = lambda i: (tries.append(i), load_image(i))[1]
+    epochs_of(BatchLoader(dataset, config), 3)
+    assert tries.count(4) == 1
+
+
+@pytest.mark.parametrize("count, bad, share", [(40, 5, 0.1), (3, 2, 0.1), (10, 4, 0.3), (9, 2, 0)])
+def test_too_many_bad_images_stop_the_run_with_their_list(many, config, count, bad, share):
+    dataset = unreadable(many(count), {i: OSError(f"reason {i}") for i in range(bad)})
+    loader = BatchLoader(dataset, config, max_bad_share=share, shuffle=False, batch_size=1)
+    with pytest.raises(ValueError, match=f"{bad} of the .* has {count}") as caught:
+        epochs_of(loader, 1)
+    for i in range(bad):
+        assert f"image {i} (boxes {i}): reason {i}" in str(caught.value)
+    assert loader.failure is caught.value
+    with pytest.raises(ValueError, match="cannot be trained on"):
+        loader[count - 1]
+
+
+@pytest.mark.parametrize("count, bad, share", [(40, 4, 0.1), (3, 1, 0.1), (10, 3, 0.3), (9, 8, 1)])
+def test_a_few_bad_images_do_not(many, config, count, bad, share):
+    dataset = unreadable(many(count), {i: OSError("gone") for i in range(bad)})
+    ids = epochs_of(BatchLoader(dataset, config, max_bad_share=share, batch_size=1), 1)
+    assert set(ids) == set(range(bad, count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_all_images_bad(boxes_dataset, config, count):
+    loader = BatchLoader(boxes_dataset([[]] * count), config, max_bad_share=1)
+    with pytest.raises(ValueError, match=f"{count} of the {count} .*(\n.*no objects.){{{count}}}"):
+        loader[0]
+
+
+def test_a_large_set_that_is_mostly_bad_stops_early(many, config):
+    dataset = unreadable(many(500), {i: OSError("gone") for i in range(0, 500, 3)})
+    dataset = unreadable(dataset, {i: OSError("gone") for i in range(1, 500, 3)})
+    loader = BatchLoader(dataset, config, max_bad_share=0.5)
+    with pytest.raises(ValueError, match="of the .* images tried"):
+        epochs_of(loader, 1)
+    assert len(loader.skipped) < 100
+
+
+def test_a_long_list_is_cut(boxes_dataset, make_config):
+    loader = BatchLoader(boxes_dataset([[]] * 80), make_config(), max_bad_share=0.9)
+    with pytest.raises(ValueError) as caught:
+        loader[0]
+    assert len(str(caught.value).splitlines()) <= 52
+
+
+def test_a_mistake_in_the_dataset_is_raised_at_once(many, config, warned):
+    dataset = unreadable(many(6), {i: AttributeError("no such thing") for i in range(6)})
+    loader = BatchLoader(dataset, config, shuffle=False)
+    with pytest.raises(AttributeError, match="no such thing") as caught:
+        loader[0]
+    notes = getattr(caught.value, "__notes__", None) if sys.version_info >= (3, 11) else warned()
+    assert notes == ["This came from the Dataset, at image 0 (boxes 0)."]
+    assert loader.failure is caught.value and not loader.skipped
+
+
+def test_an_augmenter_that_cannot_work_is_no_bad_image(many, config):
+    loader = BatchLoader(many(4), config, augmentation=iaa.Crop(px=4, keep_size=False))
+    with pytest.raises(ValueError, match="augmentation made a uint8 image"):
+        loader[0]
+    assert not loader.skipped
+
+
+def test_objects_lost_to_a_crop_are_stood_in_for(make_config, boxes_dataset, warned):
+    config = make_config(IMAGE_RESIZE_MODE="crop")
+    corner, everywhere = [(1, (0, 0, 8, 8))], [(2, (0, 0, 256, 256))]
+    dataset = boxes_dataset([corner, everywhere, corner], shape=(256, 256))
+    loader = BatchLoader(dataset, config, batch_size=1)
+    batches = [loader[0]]
+    for loader.epoch in range(1, 6):
+        batches += [loader[index] for index in range(3)]
+    assert all((batch[0][4] > 0).any() for batch in batches)
+    assert not loader.skipped
+    assert 1 <= len(warned()) <= 2 and "no object left after resizing" in warned()[0]
+
+
+def test_no_object_anywhere_survives_the_augmentation(many, config):
+    loader = BatchLoader(many(3), config, augmentation=iaa.Affine(translate_px=1000))
+    with pytest.raises(ValueError, match="no image has an object left.*augmenter"):
+        loader[0]
+
+
+# ---- BatchLoader in fit --------------------------------------------------------------------
+
+
+class Spy(keras.Model):
+    """A model that only notes which images each training step sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def train_step(self, data):
+        (inputs,) = data
+        self.seen.append([int(i) for i in np.array(inputs[1])[:, 0]])
+        return {"loss": np.float32(0)}
+
+    def test_step(self, data):
+        return {"loss": np.float32(0)}
+
+
+def fit(loader, epochs, **options):
+    spy = Spy()
+    spy.compile(run_eagerly=True)
+    spy.fit(loader, epochs=epochs, shuffle=False, verbose=0, **options)
+    return spy.seen
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_fit_sees_every_image_once_an_epoch(many, config, workers):
+    dataset = many(10)
+    loader = BatchLoader(dataset, config, workers=workers)
+    seen = fit(loader, 3, validation_data=BatchLoader(dataset, config, steps=1, workers=workers))
+    assert loader.epoch == 3
+    expected = epochs_of(BatchLoader(dataset, config), 3)
+    assert [i for batch in seen for i in batch] == expected
+    assert fit(loader, 1) == [
+        epochs_of(BatchLoader(dataset, config, initial_epoch=3), 1)[i : i + 2]
+        for i in range(0, 10, 2)
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("error", [AttributeError, OSError])
+def test_an_error_in_a_worker_reaches_fit(many, config, workers, error):
+    dataset = unreadable(many(20), {i: error(f"reason {i}") for i in range(10, 20)})
+    loader = BatchLoader(dataset, config, workers=workers, shuffle=False)
+    with pytest.raises(Exception, match="reason 1") as caught:
+        fit(loader, 2)
+    assert loader.failure is not None
+    assert type(loader.failure) is (ValueError if error is OSError else AttributeError)
+    assert "reason 1" in str(caught.value)
+
+
+def test_a_dataset_defined_in_a_notebook_works(config):
+    namespace = {}
+    exec(
+        "from mrcnn.data.dataset import Dataset\n"
+        "import numpy as np\n"
+        "class Local(Dataset):\n"
+        "    def load_image(self, image_id): return np.ones((64, 64, 3), np.uint8)\n"
+        "    def load_mask(self, image_id): return np.ones((64, 64, 1), bool), [1]\n",
+        namespace,
+    )
+    dataset = namespace["Local"]()
+    for class_id in (1, 2, 3):
+        dataset.add_class("local", class_id, str(class_id))
+    for image_id in range(4):
+        dataset.add_image("local", image_id, path=None)
+    dataset.prepare()
+    assert len(fit(BatchLoader(dataset, config, workers=2), 2)) == 4
+
+
+# ---- data_generator ------------------------------------------------------------------------
+
+
+def test_the_generator_yields_the_loaders_batches_for_ever(many, config):
+    dataset = many(4)
+    np.random.seed(7)
+    generator = data_generator(dataset, config, batch_size=2)
+    ids = []
+    for _ in range(6):
+        inputs, outputs = next(generator)
+        assert len(inputs) == 7 and outputs == []
+        ids += [int(i) for i in inputs[1][:, 0]]
+    assert [sorted(ids[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3]] * 3
+    np.random.seed(7)
+    again = next(data_generator(dataset, config, batch_size=2))[0]
+    np.random.seed(7)
+    first = next(data_generator(dataset, config, batch_size=2))[0]
+    for array1, array2 in zip(first, again, strict=True):
+        np.testing.assert_array_equal(array1, array2)
+    assert next(data_generator(dataset, config))[0][0].shape[0] == 1
+    ordered = data_generator(dataset, config, shuffle=False)
+    assert [int(next(ordered)[0][1][0, 0]) for _ in range(5)] == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("use_mini_mask", [True, False])
+def test_random_rois_and_detection_targets(many, make_config, use_mini_mask):
+    config = make_config(USE_MINI_MASK=use_mini_mask)
+    inputs, outputs = next(data_generator(many(4), config, random_rois=50, batch_size=2))
+    assert len(inputs) == 8 and outputs == []
+    assert inputs[7].shape == (2, 50, 4) and inputs[7].dtype == np.int32
+
+    generator = data_generator(
+        many(4), config, random_rois=50, batch_size=2, detection_targets=True
+    )
+    inputs, (class_ids, deltas, masks) = next(generator)
+    assert inputs[8].shape == (2, 20, 4)
+    assert class_ids.shape == (2, 20, 1) and class_ids.any()
+    assert deltas.shape == (2, 20, 4, 4) and masks.shape == (2, 20, 14, 14, 4)
+    with pytest.raises(ValueError, match="detection_targets are made for random_rois, which is 0"):
+        data_generator(many(4), config, detection_targets=True)
+
+
+def test_anchors_are_those_of_the_image(many, config):
+    rpn_match = BatchLoader(many(2), config)[0][0][2]
+    assert rpn_match.shape == (2, len(pyramid_anchors(config, (64, 64, 3))), 1)
