@@ -129,23 +129,22 @@ def draw_pair(image, truth, found, class_names, path):
     """Save a picture of the objects as they are and, beside them, as they were found."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6), layout="tight")
-    for axes, title, result in zip(
-        figure.subplots(1, 2), ("ground truth", "detections"), (truth, found), strict=True
-    ):
-        visualize.display_instances(
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(10, 5.3 * height / width), layout="tight")
+    results = {"ground truth": truth, "detections": found}
+    for axes, (title, result) in zip(figure.subplots(1, 2), results.items(), strict=True):
+        visualize.draw_instances(
+            axes,
             image,
             result["rois"],
             result["masks"],
             result["class_ids"],
             class_names,
-            result.get("scores"),
-            title=title,
-            ax=axes,
+            title=f"{len(result['class_ids'])} nuclei, {title}",
             show_bbox=False,
             captions=[""] * len(result["class_ids"]),
         )
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def draw(model, dataset, folder) -> list[str]:

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import skimage.io
+from PIL import Image
 
 # The checkout this file lies in, for when the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -143,7 +143,7 @@ class NucleusDataset(utils.Dataset):
         files = sorted((path.parent.parent / "masks").glob("*.png"))
         if not files:
             raise FileNotFoundError(f"{path.parent.parent} has no masks/*.png: no ground truth.")
-        masks = np.stack([skimage.io.imread(file) > 0 for file in files], axis=-1)
+        masks = np.stack([np.asarray(Image.open(file).convert("L")) > 0 for file in files], axis=-1)
         return masks, np.ones(len(files), np.int32)
 
     def image_reference(self, image_id):
