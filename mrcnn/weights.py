@@ -365,10 +365,8 @@ def _keras2_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
     for owner in owners:
         names = [variable.name for variable in owner.weights]
         for index, variable in enumerate(owner.weights):
-            copies = names[:index].count(
-                variable.name
-            )  # more than 0 where a layer is made of several
-            suffix = f"_{copies}" if copies else ""
+            copies = names[:index].count(variable.name)
+            suffix = f"_{copies}" if copies else ""  # only in layers made of several
             arrays[f"{owner.name}/{variable.name}{suffix}:0"] = np.asarray(variable)
     return arrays
 
