@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
 }
 # Imported where they are used, if they are installed.
-OPTIONAL = {"jax", "torch"}
+OPTIONAL = {"IPython", "jax", "torch"}
 
 
 def requirements() -> list[str]:

@@ -135,7 +135,14 @@ def test_detect_writes_a_submission_and_pictures(tmp_path, masks, monkeypatch):
     assert skimage.io.imread(folder / "one.png").std() > 0
 
 
-@pytest.mark.parametrize("sample", ["nucleus/nucleus.py", "nucleus/demo.py", "shapes/shapes.py"])
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "nucleus/nucleus.py",
+        pytest.param("nucleus/demo.py", marks=pytest.mark.slow),
+        pytest.param("shapes/shapes.py", marks=pytest.mark.slow),
+    ],
+)
 def test_samples_are_scripts_that_run_from_anywhere(sample, tmp_path):
     path = Path(nucleus.ROOT_DIR) / "samples" / sample
     command = [sys.executable, path, "--help"]
