@@ -144,7 +144,8 @@ def non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_thr
     """Greedy non-maximum suppression of every image of a batch, in a fixed number of rows.
 
     Args:
-        boxes: `[B, N, (y1, x1, y2, x2)]` float32, any unit.
+        boxes: `[B, N, (y1, x1, y2, x2)]` float32, any unit; one without area overlaps
+            none.
         scores: `[B, N]` float32; of equal ones the first row goes first.
         max_output_size: M.
         iou_threshold: a box that overlaps a kept one by more than this is dropped.

@@ -20,7 +20,6 @@ from mrcnn import backend, losses
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
 from mrcnn.nn.network import training_graph
-from mrcnn.nn.roi_align import parse_image_meta_graph
 from mrcnn.weights import save_checkpoint
 
 logger = logging.getLogger("mrcnn")
@@ -43,7 +42,7 @@ LAYER_PRESETS = {
 class TrainingModel(keras.Model):
     """The training graph with the five losses: `TrainingModel(inputs, outputs)`.
 
-    Its inputs are also its targets, so `fit` and `train_on_batch` take them alone. The loss is
+    Targets are among its inputs, so `fit` and `train_on_batch` take those alone. The loss is
     the weighted sum of the five, plus L2 on whatever trains. Progress bar, TensorBoard and
     history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
     """
@@ -73,29 +72,24 @@ class TrainingModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         total = losses.l2_loss(_decayed(self.trainable_variables), self.weight_decay)
-        for name, loss in five_losses(x, y_pred).items():
+        for name, loss in five_losses(y_pred).items():
             loss = loss * self.loss_weights.get(name, 1.0)
             self.loss_means[name].update_state(loss)
             total = total + loss
         return total
 
 
-def five_losses(inputs, outputs) -> dict:
-    """The losses by name, in the order of LOSS_NAMES, from what `training_graph` takes and gives.
-
-    Args:
-        inputs: the seven inputs in order; outputs: dict.
+def five_losses(outputs: dict) -> dict:
+    """The losses by name, in the order of LOSS_NAMES, of the outputs of `training_graph`.
 
     Returns:
         dict of float32 scalars.
     """
-    _, image_meta, rpn_match, rpn_bbox, *_ = inputs
-    active_class_ids = parse_image_meta_graph(image_meta)["active_class_ids"]
-    ids = outputs["target_class_ids"]
+    match, ids = outputs["rpn_match"], outputs["target_class_ids"]
     values = (
-        losses.rpn_class_loss(rpn_match, outputs["rpn_class_logits"]),
-        losses.rpn_bbox_loss(rpn_bbox, rpn_match, outputs["rpn_bbox"]),
-        losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], active_class_ids),
+        losses.rpn_class_loss(match, outputs["rpn_class_logits"]),
+        losses.rpn_bbox_loss(outputs["rpn_target_bbox"], match, outputs["rpn_bbox"]),
+        losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]),
         losses.mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
         losses.mrcnn_mask_loss(outputs["target_mask"], ids, outputs["mrcnn_mask"]),
     )
@@ -278,10 +272,19 @@ def fit(
         Checkpoint(run.checkpoint_path),
         *(custom_callbacks or ()),
     ]
-    return model.fit(
-        train_loader,
-        initial_epoch=run.epoch,
-        epochs=epochs,
-        callbacks=callbacks,
-        validation_data=val_loader,
-    )
+    try:
+        return model.fit(
+            train_loader,
+            initial_epoch=run.epoch,
+            epochs=epochs,
+            callbacks=callbacks,
+            validation_data=val_loader,
+            # The loader shuffles; Keras would shuffle its batches by an order of its own.
+            shuffle=False,
+        )
+    except Exception:
+        # TensorFlow turns an error of the loader into text inside one of its own.
+        for loader in (train_loader, val_loader):
+            if loader is not None and loader.failure is not None:
+                raise loader.failure from None
+        raise

@@ -4,14 +4,16 @@ tests/goldens/README.md describes it: the original's layers on a small backbone.
 """
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
-from goldens.seeded_weights import seeded_weight
 from keras import layers, ops
+from seeded_weights import seeded_weight
 
 from mrcnn.config import Config
 from mrcnn.geometry.boxes import compute_iou
+from mrcnn.nn import proposals
 from mrcnn.nn.backbone import BatchNorm, conv_block, identity_block
 
 STAGES = ((2, [16, 16, 32], 1), (3, [16, 16, 48], 2), (4, [24, 24, 64], 2), (5, [32, 32, 96], 2))
@@ -72,6 +74,12 @@ def seed_weights(model: keras.Model, seed: int) -> None:
             continue
         for weight in layer.weights:
             weight.assign(seeded_weight(seed, layer.name, weight.name, tuple(weight.shape)))
+
+
+def use_ties_of_tf115(monkeypatch) -> None:
+    """Let ProposalLayer take equal scores in the order of TensorFlow 1.15."""
+    seam = SimpleNamespace(non_max_suppression=non_max_suppression_tf115, SUPPORTS_JIT=False)
+    monkeypatch.setattr(proposals, "backend", seam)
 
 
 def non_max_suppression_tf115(boxes, scores, max_output_size, iou_threshold, score_threshold):
@@ -138,3 +146,9 @@ def _pop(heap, scores):
         hole = child
     _sift_up(heap, hole, last, scores)
     return top
+
+
+def nearest_rows(boxes, expected):
+    """For each row of `expected` the distance to the nearest row of `boxes`, and which it is."""
+    distance = np.abs(boxes[:, None] - expected[None]).max(axis=-1)
+    return distance.min(axis=0), distance.argmin(axis=0)

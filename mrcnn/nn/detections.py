@@ -8,7 +8,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn import backend
-from mrcnn.geometry.boxes import apply_box_deltas, clip_boxes, norm_boxes
+from mrcnn.geometry.boxes import apply_box_deltas, box_area, clip_boxes, norm_boxes
 from mrcnn.nn.roi_align import parse_image_meta_graph
 
 
@@ -55,6 +55,7 @@ class DetectionLayer(layers.Layer):
         """`call` with `windows` `[B, (y1, x1, y2, x2)]`, normalised, in place of the meta."""
         class_ids, scores, boxes = self._refine(rois, probs, deltas, windows)
         is_object = (class_ids > 0) & (scores >= self.min_confidence)
+        is_object = is_object & (scores >= _end_of_class(boxes, class_ids, scores, is_object))
         kept, valid = backend.non_max_suppression(
             classes_apart(boxes, class_ids, probs.shape[-1]),
             ops.where(is_object, scores, -1.0),
@@ -88,7 +89,7 @@ def classes_apart(boxes, class_ids, num_classes: int):
     """Boxes moved so far that only those of one class can overlap.
 
     One suppression then does for all classes. Each class gets a cell of its own in a square grid
-    rather than a place in a row: numbers stay below ten for 81 classes, where float32 still
+    rather than a place in a row: numbers stay below 10 for 81 classes, where float32 still
     tells apart the thousandth part of a pixel.
 
     Args:
@@ -97,10 +98,21 @@ def classes_apart(boxes, class_ids, num_classes: int):
     Returns:
         `[B, N, (y1, x1, y2, x2)]`.
     """
-    side = math.isqrt(max(num_classes - 1, 0)) + 1
+    side = math.isqrt(num_classes - 1) + 1
     row, column = class_ids // side, class_ids % side
-    offset = ops.stack([row, column, row, column], axis=-1)
-    return boxes + ops.cast(offset, boxes.dtype)
+    return boxes + ops.cast(ops.stack([row, column, row, column], axis=-1), boxes.dtype)
+
+
+def _end_of_class(boxes, class_ids, scores, is_object):
+    """Score below which an object's class has nothing more to say, `[B, N]` float32.
+
+    Boxes whose object lies wholly outside the window are clipped to its border and have no area
+    left. With TensorFlow 1.15 the best of them hides whatever of its class scores less, which the
+    reference numbers show; without it, dozens of them fill the output.
+    """
+    is_end = is_object & (box_area(boxes) <= 0)
+    same_class = class_ids[:, :, None] == class_ids[:, None, :]
+    return ops.max(ops.where(same_class & is_end[:, None, :], scores[:, None, :], 0.0), axis=-1)
 
 
 def _windows(image_meta):

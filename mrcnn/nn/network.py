@@ -19,6 +19,7 @@ from mrcnn.nn.detections import DetectionLayer
 from mrcnn.nn.fpn import fpn_graph
 from mrcnn.nn.heads import build_fpn_mask_graph, fpn_classifier_graph
 from mrcnn.nn.proposals import ProposalLayer
+from mrcnn.nn.roi_align import parse_image_meta_graph
 from mrcnn.nn.rpn import Anchors, build_rpn_model
 from mrcnn.nn.sampling import DetectionTargetLayer
 
@@ -132,7 +133,7 @@ def training_graph(config: Config) -> tuple[list, dict]:
     Inputs, in the original's order: image `[B, H, W, channels]` molded, image_meta `[B, meta]`,
     rpn_match `[B, A, 1]`, rpn_bbox `[B, anchors, 4]`, gt_class_ids `[B, G]`, gt_boxes
     `[B, G, 4]` in pixels, gt_masks `[B, h, w, G]`; without USE_RPN_ROIS also ROIs `[B, N, 4]` in
-    pixels. Outputs: predictions and sampled targets by name, what the losses compare.
+    pixels. Outputs: targets and predictions by name, all that the losses compare.
     """
     height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
     image = _image_input(config, (height, width))
@@ -173,6 +174,9 @@ def training_graph(config: Config) -> tuple[list, dict]:
     logits, mrcnn_class, mrcnn_bbox = classify(config, rois, proposals.feature_maps, image_meta)
     mrcnn_mask = segment(config, rois, proposals.feature_maps, image_meta)
     return inputs, {
+        "active_class_ids": parse_image_meta_graph(image_meta)["active_class_ids"],
+        "rpn_match": rpn_match,
+        "rpn_target_bbox": rpn_bbox,
         "rpn_class_logits": proposals.rpn_class_logits,
         "rpn_class": proposals.rpn_class,
         "rpn_bbox": proposals.rpn_bbox,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import layers, ops
 
@@ -25,7 +27,8 @@ def roi_levels(boxes, image_area):
     y1, x1, y2, x2 = split_box(boxes)
     # Padding has no area and its logarithm no value; any tiny number sends it to P2.
     side = ops.sqrt(ops.maximum((y2 - y1) * (x2 - x1), 1e-12))
-    level = ops.log2(side / (224.0 / ops.sqrt(image_area)[:, None]))
+    # log(x) / log(2), as the original has it: log2(x) rounds some boxes to the other level.
+    level = ops.log(side / (224.0 / ops.sqrt(image_area)[:, None])) / math.log(2.0)
     return ops.clip(2 + ops.cast(ops.round(level), "int32"), 0, 3)
 
 
