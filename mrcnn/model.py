@@ -4,6 +4,7 @@ from mrcnn.config import compute_backbone_shapes as compute_backbone_shapes
 from mrcnn.data.image import compose_image_meta as compose_image_meta
 from mrcnn.data.image import mold_image as mold_image
 from mrcnn.data.image import parse_image_meta as parse_image_meta
+from mrcnn.data.image import split_image_meta as parse_image_meta_graph
 from mrcnn.data.image import unmold_image as unmold_image
 from mrcnn.data.loader import data_generator as data_generator
 from mrcnn.data.loader import load_image_gt as load_image_gt
@@ -38,7 +39,6 @@ from mrcnn.nn.backbone import resnet_graph as resnet_graph
 from mrcnn.nn.heads import build_fpn_mask_graph as build_fpn_mask_graph
 from mrcnn.nn.heads import fpn_classifier_graph as fpn_classifier_graph
 from mrcnn.nn.roi_align import PyramidROIAlign as PyramidROIAlign
-from mrcnn.nn.roi_align import parse_image_meta_graph as parse_image_meta_graph
 from mrcnn.nn.rpn import build_rpn_model as build_rpn_model
 from mrcnn.nn.rpn import rpn_graph as rpn_graph
 

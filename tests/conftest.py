@@ -45,7 +45,7 @@ def goldens() -> Path:
 
 @pytest.fixture(scope="session")
 def golden():
-    """Function `(file name) -> {key: array}` that reads one `.npz` of the reference numbers once."""
+    """Function `(file name) -> {key: array}` that reads each `.npz` of the goldens once."""
 
     @cache
     def load(name: str) -> dict[str, np.ndarray]:

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 from keras import layers, ops
-from seeded_weights import seeded_weight
 
 from mrcnn.config import Config
 from mrcnn.geometry.boxes import compute_iou
 from mrcnn.nn import proposals
 from mrcnn.nn.backbone import BatchNorm, conv_block, identity_block
+from seeded_weights import seeded_weight
 
 STAGES = ((2, [16, 16, 32], 1), (3, [16, 16, 48], 2), (4, [24, 24, 64], 2), (5, [32, 32, 96], 2))
 TRAINING_INPUTS = "images image_meta rpn_match rpn_bbox gt_class_ids gt_boxes gt_masks".split()

@@ -113,3 +113,18 @@ def test_setup_names_a_python_that_will_not_do(checkout):
     assert result.returncode == 1
     assert "PYTHON=false is not Python 3.10 to 3.13" in result.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_the_code_in_the_readme_imports_what_there_is():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    imports = [
+        node for node in ast.parse(code).body if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    exec(compile(ast.Module(imports, []), "README.md", "exec"), {})
+
+
+def test_files_named_in_the_readme_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []

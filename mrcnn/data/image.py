@@ -183,21 +183,28 @@ def compose_image_meta(
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
-def parse_image_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
-    """The parts of image meta rows.
+def split_image_meta(meta) -> dict:
+    """The parts of image meta rows, as they are; arrays or tensors.
 
     Args:
         meta: `[B, 12 + NUM_CLASSES]`.
 
     Returns:
         `image_id` [B], `original_image_shape` and `image_shape` [B, 3], `window` [B, (y1, x1, y2,
-        x2)] in pixels, `active_class_ids` [B, NUM_CLASSES], all int32; `scale` [B] float32.
+        x2)] in pixels, `scale` [B], `active_class_ids` [B, NUM_CLASSES].
     """
     return {
-        "image_id": meta[:, 0].astype(np.int32),
-        "original_image_shape": meta[:, 1:4].astype(np.int32),
-        "image_shape": meta[:, 4:7].astype(np.int32),
-        "window": meta[:, 7:11].astype(np.int32),
-        "scale": meta[:, 11].astype(np.float32),
-        "active_class_ids": meta[:, 12:].astype(np.int32),
+        "image_id": meta[:, 0],
+        "original_image_shape": meta[:, 1:4],
+        "image_shape": meta[:, 4:7],
+        "window": meta[:, 7:11],
+        "scale": meta[:, 11],
+        "active_class_ids": meta[:, 12:],
     }
+
+
+def parse_image_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
+    """`split_image_meta` of an array, with the scale as float32 and all else as int32."""
+    dtypes = {"scale": np.float32}
+    parts = split_image_meta(meta)
+    return {name: part.astype(dtypes.get(name, np.int32)) for name, part in parts.items()}

@@ -8,8 +8,8 @@ import keras
 from keras import layers, ops
 
 from mrcnn import backend
+from mrcnn.data.image import split_image_meta
 from mrcnn.geometry.boxes import apply_box_deltas, box_area, clip_boxes, norm_boxes
-from mrcnn.nn.roi_align import parse_image_meta_graph
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -116,5 +116,5 @@ def _end_of_class(boxes, class_ids, scores, is_object):
 
 
 def _windows(image_meta):
-    meta = parse_image_meta_graph(image_meta)
+    meta = split_image_meta(image_meta)
     return norm_boxes(meta["window"][:, None], meta["image_shape"][:, :2])[:, 0]

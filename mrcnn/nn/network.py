@@ -13,13 +13,13 @@ import keras
 from keras import layers
 
 from mrcnn.config import Config, compute_backbone_shapes
+from mrcnn.data.image import split_image_meta
 from mrcnn.geometry.boxes import norm_boxes
 from mrcnn.nn.backbone import resnet_graph
 from mrcnn.nn.detections import DetectionLayer
 from mrcnn.nn.fpn import fpn_graph
 from mrcnn.nn.heads import build_fpn_mask_graph, fpn_classifier_graph
 from mrcnn.nn.proposals import ProposalLayer
-from mrcnn.nn.roi_align import parse_image_meta_graph
 from mrcnn.nn.rpn import Anchors, build_rpn_model
 from mrcnn.nn.sampling import DetectionTargetLayer
 
@@ -174,7 +174,7 @@ def training_graph(config: Config) -> tuple[list, dict]:
     logits, mrcnn_class, mrcnn_bbox = classify(config, rois, proposals.feature_maps, image_meta)
     mrcnn_mask = segment(config, rois, proposals.feature_maps, image_meta)
     return inputs, {
-        "active_class_ids": parse_image_meta_graph(image_meta)["active_class_ids"],
+        "active_class_ids": split_image_meta(image_meta)["active_class_ids"],
         "rpn_match": rpn_match,
         "rpn_target_bbox": rpn_bbox,
         "rpn_class_logits": proposals.rpn_class_logits,

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn import backend
+from mrcnn.data.image import split_image_meta
 from mrcnn.geometry.boxes import split_box
 
 
@@ -58,7 +59,7 @@ class PyramidROIAlign(layers.Layer):
     def call(self, inputs):
         boxes, image_meta, *feature_maps = inputs
         boxes = ops.cast(boxes, "float32")
-        image_shape = ops.cast(parse_image_meta_graph(image_meta)["image_shape"], "float32")
+        image_shape = ops.cast(split_image_meta(image_meta)["image_shape"], "float32")
         levels = roi_levels(boxes, image_shape[:, 0] * image_shape[:, 1])
         crops = backend.pyramid_crop_and_resize(feature_maps, boxes, levels, self.pool_shape)
         return ops.cast(crops, self.compute_dtype)
@@ -69,23 +70,3 @@ class PyramidROIAlign(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "pool_shape": list(self.pool_shape)}
-
-
-def parse_image_meta_graph(meta) -> dict:
-    """The fields of image metas, as tensors.
-
-    Args:
-        meta: `[B, 12 + classes]`, rows of `compose_image_meta`.
-
-    Returns:
-        dict of `[B, …]`: image_id, original_image_shape, image_shape, window (pixels), scale,
-        active_class_ids.
-    """
-    return {
-        "image_id": meta[:, 0],
-        "original_image_shape": meta[:, 1:4],
-        "image_shape": meta[:, 4:7],
-        "window": meta[:, 7:11],
-        "scale": meta[:, 11],
-        "active_class_ids": meta[:, 12:],
-    }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tarfile
@@ -35,7 +36,7 @@ CONFIG = ROOT / "configs" / "nucleus_demo.json"
 ARCHIVE = Path(__file__).with_name("nuclei_small.tar.gz")
 IMAGES = Path(__file__).with_name("data")
 PICTURES = 6
-EPOCHS = 20
+EPOCHS = 6
 
 
 def small_backbone(input_image, stage5=True, train_bn=None):
@@ -104,9 +105,9 @@ def augmentation():
 
 
 def schedule(rate, epochs):
-    """A callback that lowers the learning rate to a tenth after three quarters of the epochs."""
+    """A callback that takes the learning rate down to zero along half a cosine wave."""
     return keras.callbacks.LearningRateScheduler(
-        lambda epoch, _: rate if epoch < 0.75 * epochs else rate / 10
+        lambda epoch, _: rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
     )
 
 
@@ -192,7 +193,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train, evaluate and draw on nuclei images.")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--steps", type=int, help="an epoch (default: one pass over the images)")
+    parser.add_argument("--steps", type=int, help="batches an epoch, in place of STEPS_PER_EPOCH")
     parser.add_argument(
         "--logs", type=Path, default=ROOT / "logs" / "demo", metavar="DIR", help="where to write"
     )
