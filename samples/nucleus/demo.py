@@ -42,35 +42,34 @@ EPOCHS = 6
 def small_backbone(input_image, stage5=True, train_bn=None):
     """A residual network of five stages, small enough to train on a CPU.
 
+    Normalised over groups of channels, image by image: in batches of two, one stained and one
+    fluorescent, batch normalisation learns statistics that fit neither.
+
     Args:
         input_image: `[B, H, W, C]`, molded.
         stage5: whether to compute C5; the pyramid needs it.
-        train_bn: as Config.TRAIN_BN.
+        train_bn: Config.TRAIN_BN, of no use here.
 
     Returns:
         `[C1, C2, C3, C4, C5]` at strides 2, 4, 8, 16 and 32; C5 is None without `stage5`.
     """
-    x = _convolution(input_image, 16, 2, "stage1", train_bn)
-    features = [x]
+    features = [_convolution(input_image, 16, 2, "stage1")]
     for stage, filters in enumerate((32, 64, 96, 128), start=2):
-        if stage == 5 and not stage5:
-            return features + [None]
-        x = _residual(x, filters, f"stage{stage}", train_bn)
-        features.append(x)
-    return features
+        features.append(_residual(features[-1], filters, f"stage{stage}"))
+    return features if stage5 else features[:4] + [None]
 
 
-def _residual(x, filters, name, train_bn):
+def _residual(x, filters, name):
     """Halve the map by one convolution, then add two more to it."""
-    x = _convolution(x, filters, 2, f"{name}_down", train_bn)
-    y = _convolution(x, filters, 1, f"{name}_a", train_bn)
-    y = _convolution(y, filters, 1, f"{name}_b", train_bn)
+    x = _convolution(x, filters, 2, f"{name}_down")
+    y = _convolution(x, filters, 1, f"{name}_a")
+    y = _convolution(y, filters, 1, f"{name}_b")
     return layers.Add(name=f"{name}_add")([x, y])
 
 
-def _convolution(x, filters, strides, name, train_bn):
+def _convolution(x, filters, strides, name):
     x = layers.Conv2D(filters, 3, strides, "same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x, training=train_bn)
+    x = layers.GroupNormalization(groups=8, name=f"{name}_gn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
