@@ -140,11 +140,11 @@ def draw_pair(image, truth, found, class_names, path):
             result["masks"],
             result["class_ids"],
             class_names,
-            title=f"{len(result['class_ids'])} nuclei, {title}",
+            title=f"{title}: {len(result['class_ids'])} nuclei",
             show_bbox=False,
             captions=[""] * len(result["class_ids"]),
         )
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.05)
 
 
 def draw(model, dataset, folder) -> list[str]:
@@ -212,6 +212,10 @@ def main(argv=None):
     config = DemoConfig.from_json(CONFIG)
     if arguments.steps is not None:
         config.STEPS_PER_EPOCH = arguments.steps
+    print(
+        f"Training on {dataset_train.num_images} images for {arguments.epochs} epochs of "
+        f"{config.STEPS_PER_EPOCH} batches, then evaluating on {dataset_val.num_images} others."
+    )
     weights = train(config, dataset_train, dataset_val, arguments.epochs, arguments.logs)
 
     config = DemoConfig.from_json(CONFIG)
