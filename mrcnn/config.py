@@ -244,9 +244,12 @@ class Config:
                 raise ValueError(f"{name} is {value!r}; it must be {wanted[0]}.")
 
     def _check_ranges(self) -> None:
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        for least, names in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}; it must be {least} or more."
+                    )
         for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD", "DETECTION_MIN_CONFIDENCE"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
@@ -260,13 +263,17 @@ class Config:
                 f"NUM_CLASSES is {self.NUM_CLASSES}; the background counts as one, so a data set "
                 "of one class has NUM_CLASSES = 1 + 1."
             )
-        unknown = set(self.LOSS_WEIGHTS) - set(LOSS_NAMES)
-        if unknown:
-            name = sorted(map(str, unknown))[0]
-            raise ValueError(
-                f"LOSS_WEIGHTS names {name!r}, which is no loss."
-                + _did_you_mean(name, list(LOSS_NAMES))
-            )
+        self._check_loss_weights()
+
+    def _check_loss_weights(self) -> None:
+        for name, weight in self.LOSS_WEIGHTS.items():
+            if name not in LOSS_NAMES:
+                raise ValueError(
+                    f"LOSS_WEIGHTS names {name!r}, which is no loss."
+                    + _did_you_mean(str(name), list(LOSS_NAMES))
+                )
+            if not _is_number(weight):
+                raise ValueError(f"LOSS_WEIGHTS[{name!r}] is {weight!r}; it must be a number.")
 
     def _check_network(self) -> None:
         if not callable(self.BACKBONE) and self.BACKBONE not in BACKBONES:
@@ -288,8 +295,8 @@ class Config:
                 f"RPN_ANCHOR_SCALES has {scales} values and BACKBONE_STRIDES {strides}; both "
                 "need five, one a pyramid level P2 to P6."
             )
-        for name in ("RPN_ANCHOR_SCALES", "RPN_ANCHOR_RATIOS", "BACKBONE_STRIDES"):
-            if min(np.ravel(getattr(self, name))) <= 0:
+        for name in _ALL_ABOVE_ZERO:
+            if min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; all must be above 0.")
         if list(self.MASK_SHAPE) != [2 * self.MASK_POOL_SIZE] * 2:
             raise ValueError(
@@ -308,19 +315,25 @@ class Config:
                 f"IMAGE_RESIZE_MODE is {self.IMAGE_RESIZE_MODE!r}; it must be one of "
                 f"{', '.join(RESIZE_MODES)}."
             )
-        name = "IMAGE_MAX_DIM" if self.IMAGE_RESIZE_MODE == "square" else "IMAGE_MIN_DIM"
-        side = getattr(self, name)
-        if self.IMAGE_RESIZE_MODE != "none" and side % 64:
-            below, above = 64 * math.floor(side / 64), 64 * math.ceil(side / 64)
-            would_do = f"{below} or {above}" if below else str(above)
-            raise ValueError(
-                f"{name} is {side} with IMAGE_RESIZE_MODE {self.IMAGE_RESIZE_MODE!r}; the pyramid "
-                f"halves the image six times, so it must be a multiple of 64: {would_do} would do."
-            )
+        # What ends up as IMAGE_SHAPE, and with pad64 what small images are enlarged to.
+        if self.IMAGE_RESIZE_MODE != "crop":
+            self._check_divisible("IMAGE_MAX_DIM", least=64)
+        if self.IMAGE_RESIZE_MODE in ("crop", "pad64"):
+            self._check_divisible("IMAGE_MIN_DIM", least=64 * (self.IMAGE_RESIZE_MODE == "crop"))
         if self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM:
             raise ValueError(
                 f"IMAGE_MIN_DIM is {self.IMAGE_MIN_DIM} and IMAGE_MAX_DIM {self.IMAGE_MAX_DIM}; "
                 "the smaller side cannot be larger than the larger one."
+            )
+
+    def _check_divisible(self, name: str, least: int) -> None:
+        side = getattr(self, name)
+        if side % 64 or side < least:
+            below, above = 64 * math.floor(side / 64), max(64 * math.ceil(side / 64), least)
+            would_do = f"{below} or {above}" if below > 0 else str(above)
+            raise ValueError(
+                f"{name} is {side} with IMAGE_RESIZE_MODE {self.IMAGE_RESIZE_MODE!r}; the pyramid "
+                f"halves the image six times, so it must be a multiple of 64: {would_do} would do."
             )
 
 
@@ -344,23 +357,29 @@ def compute_backbone_shapes(config: Config, image_shape) -> np.ndarray:
     )
 
 
+def _is_bool(value) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
 def _is_whole(value) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (numbers.Real, np.number)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_number_list(value) -> bool:
-    if not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
-        return False
-    return all(_is_number(v) or _is_number_list(v) for v in value)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))
 
 
 # What a setting may be follows from its default, for all but these.
 _FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM")
-_OPEN = ("BACKBONE", "TRAIN_BN", "IMAGE_RESIZE_MODE")
+_OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE")
+_STD_DEVS = ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")
+_SHAPES = ("MASK_SHAPE", "MINI_MASK_SHAPE")
 _AT_LEAST_ONE = (
     "GPU_COUNT",
     "IMAGES_PER_GPU",
@@ -380,14 +399,40 @@ _AT_LEAST_ONE = (
     "MAX_GT_INSTANCES",
     "DETECTION_MAX_INSTANCES",
 )
+_AT_LEAST_ZERO = (
+    "VALIDATION_STEPS",
+    "IMAGE_MIN_DIM",
+    "IMAGE_MIN_SCALE",
+    "LEARNING_RATE",
+    "LEARNING_MOMENTUM",
+    "WEIGHT_DECAY",
+)
+_ALL_ABOVE_ZERO = (
+    "RPN_ANCHOR_SCALES",
+    "RPN_ANCHOR_RATIOS",
+    "BACKBONE_STRIDES",
+    "RPN_BBOX_STD_DEV",
+    "BBOX_STD_DEV",
+    "MINI_MASK_SHAPE",
+)
 
 
 def _wanted_kind(name: str, default):
     """`(words, check)` for a setting with this default, None where other checks say more."""
     if name in _OPEN:
         return None
+    if name == "TRAIN_BN":
+        return "True, False or None", lambda value: value is None or _is_bool(value)
+    if name in _STD_DEVS:
+        words = "four numbers, one each for dy, dx, log dh and log dw"
+        return words, lambda value: _is_number_list(value) and len(value) == 4
+    if name in _SHAPES:
+        words = "two whole numbers, (height, width)"
+        return words, lambda value: (
+            _is_number_list(value) and len(value) == 2 and all(map(_is_whole, value))
+        )
     if isinstance(default, bool):
-        return "True or False", lambda value: isinstance(value, (bool, np.bool_))
+        return "True or False", _is_bool
     if name in _FRACTIONS or isinstance(default, float):
         return "a number", _is_number
     if isinstance(default, int):

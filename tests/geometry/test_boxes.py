@@ -1,0 +1,209 @@
+"""Boxes: the reference numbers, one code for arrays and tensors, and what the formulas promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from mrcnn.geometry import boxes as B
+
+SHAPE = (300, 400)
+
+
+@st.composite
+def pixel_boxes(draw, count=None, side=200):
+    """`[N, 4]` whole pixels inside `side` x `side`, at least one pixel large."""
+    count = draw(st.integers(1, 6)) if count is None else count
+    rows = []
+    for _ in range(count):
+        y1, x1 = draw(st.integers(0, side - 2)), draw(st.integers(0, side - 2))
+        rows.append([y1, x1, draw(st.integers(y1 + 1, side)), draw(st.integers(x1 + 1, side))])
+    return np.array(rows, np.float32)
+
+
+def random_boxes(count, seed=0):
+    rng = np.random.default_rng(seed)
+    corner, size = rng.random((count, 2)), rng.random((count, 2)) + 0.05
+    return np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+
+
+# ---- The original's numbers --------------------------------------------------------------------
+
+
+def test_overlaps_are_the_originals(golden):
+    g = golden("utilities.npz")
+    np.testing.assert_allclose(B.compute_overlaps(g["b1"], g["b2"]), g["overlaps"], atol=1e-12)
+
+
+def test_non_max_suppression_is_the_originals(golden):
+    g = golden("utilities.npz")
+    keep = B.non_max_suppression(g["b1"], g["nms_scores"], 0.3)
+    assert keep.dtype == np.int32
+    np.testing.assert_array_equal(keep, g["nms_keep"])
+
+
+def test_deltas_are_the_originals(golden):
+    g = golden("utilities.npz")
+    applied = B.apply_box_deltas(g["b1"], g["deltas"])
+    assert applied.dtype == np.float32
+    np.testing.assert_allclose(applied, g["applied"], rtol=1e-5, atol=1e-3)
+    refined = B.box_refinement(g["b1"][:15], g["b2"])
+    assert refined.dtype == np.float32
+    np.testing.assert_allclose(refined, g["refine"], rtol=1e-5, atol=1e-6)
+
+
+def test_normalised_coordinates_are_the_originals(golden):
+    g = golden("utilities.npz")
+    normalised = B.norm_boxes(g["b1"], SHAPE)
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised, g["norm"], rtol=1e-6)
+    pixels = B.denorm_boxes(g["norm"], SHAPE)
+    assert pixels.dtype == np.int32
+    np.testing.assert_array_equal(pixels, g["denorm"])
+
+
+def test_trim_zeros_is_the_originals(golden):
+    wanted = golden("utilities.npz")["trim"]
+    padded = np.concatenate([wanted[:1], np.zeros((1, 4)), wanted[1:], np.zeros((2, 4))])
+    np.testing.assert_array_equal(B.trim_zeros(padded), wanted)
+
+
+# ---- Arrays and tensors ------------------------------------------------------------------------
+
+BOXES, OTHERS = random_boxes(5), random_boxes(3, seed=1)
+DELTAS = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
+WINDOW = np.array([0.2, 0.1, 0.9, 0.7], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays"),
+    [
+        (B.box_area, (BOXES,)),
+        (B.compute_overlaps, (BOXES, OTHERS)),
+        (B.apply_box_deltas, (BOXES, DELTAS)),
+        (B.box_refinement, (BOXES[:3], OTHERS)),
+        (B.clip_boxes, (BOXES, WINDOW)),
+        (lambda boxes: B.norm_boxes(boxes, SHAPE), (BOXES * 300,)),
+        (lambda boxes: B.denorm_boxes(boxes, SHAPE), (BOXES,)),
+    ],
+    ids="area overlaps apply refine clip norm denorm".split(),
+)
+def test_tensors_give_what_arrays_give(function, arrays):
+    wanted = function(*arrays)
+    result = function(*(ops.convert_to_tensor(array) for array in arrays))
+    assert isinstance(wanted, np.ndarray) and ops.is_tensor(result)
+    result = ops.convert_to_numpy(result)
+    assert result.dtype == wanted.dtype
+    np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6)
+    # A batch is its images one by one.
+    batch = function(*(ops.stack([ops.convert_to_tensor(array)] * 2) for array in arrays))
+    for image in ops.convert_to_numpy(batch):
+        np.testing.assert_allclose(image, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_image_of_a_batch_may_have_its_own_size():
+    boxes = np.stack([BOXES * 100, BOXES * 50])
+    shapes = np.array([[200.0, 300.0], [100.0, 1.0]], np.float32)
+    normalised = B.norm_boxes(ops.convert_to_tensor(boxes), ops.convert_to_tensor(shapes))
+    for image in range(2):
+        wanted = B.norm_boxes(boxes[image], tuple(shapes[image]))
+        np.testing.assert_allclose(normalised[image], wanted, rtol=1e-6)
+    pixels = B.denorm_boxes(normalised, ops.convert_to_tensor(shapes))
+    np.testing.assert_array_equal(pixels[0], np.around(boxes[0]))
+
+
+# ---- Properties --------------------------------------------------------------------------------
+
+
+@given(pixel_boxes(count=4), pixel_boxes(count=4))
+@settings(max_examples=40, deadline=None)
+def test_refinement_is_what_applying_needs(boxes, gt_boxes):
+    applied = B.apply_box_deltas(boxes, B.box_refinement(boxes, gt_boxes))
+    np.testing.assert_allclose(applied, gt_boxes, rtol=1e-4, atol=1e-2)
+
+
+@given(pixel_boxes(), st.integers(2, 2000), st.integers(2, 2000))
+@settings(max_examples=40, deadline=None)
+def test_denormalised_is_what_was_normalised(boxes, height, width):
+    shape = (height, width)
+    np.testing.assert_array_equal(B.denorm_boxes(B.norm_boxes(boxes, shape), shape), boxes)
+
+
+@given(pixel_boxes(), pixel_boxes())
+@settings(max_examples=40, deadline=None)
+def test_overlaps_are_symmetric_shares(boxes1, boxes2):
+    overlaps = B.compute_overlaps(boxes1, boxes2)
+    assert overlaps.shape == (len(boxes1), len(boxes2))
+    assert (overlaps >= 0).all() and (overlaps <= 1).all()
+    np.testing.assert_allclose(overlaps, B.compute_overlaps(boxes2, boxes1).T)
+    np.testing.assert_allclose(np.diagonal(B.compute_overlaps(boxes1, boxes1)), 1)
+    area = B.box_area(boxes2)
+    for row, box in zip(overlaps, boxes1, strict=True):
+        np.testing.assert_allclose(row, B.compute_iou(box, boxes2, B.box_area(box), area))
+
+
+@given(pixel_boxes(), pixel_boxes(count=1))
+@settings(max_examples=40, deadline=None)
+def test_clipped_boxes_lie_inside_and_stay_when_they_did(boxes, window):
+    window = window[0]
+    clipped = B.clip_boxes(boxes, window)
+    assert (clipped[:, :2] >= window[:2]).all() and (clipped[:, 2:] <= window[2:]).all()
+    assert (clipped[:, 2:] >= clipped[:, :2]).all()
+    np.testing.assert_array_equal(B.clip_boxes(clipped, window), clipped)
+    overlaps = B.compute_overlaps(boxes, window[None])[:, 0]
+    np.testing.assert_array_equal(B.box_area(clipped) > 0, overlaps > 0)
+
+
+@given(pixel_boxes(), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_kept_boxes_do_not_overlap_and_dropped_ones_do(boxes, threshold):
+    scores = np.random.default_rng(0).random(len(boxes))
+    keep = B.non_max_suppression(boxes, scores, threshold)
+    assert list(scores[keep]) == sorted(scores[keep], reverse=True)
+    overlaps = B.compute_overlaps(boxes, boxes)
+    assert (overlaps[np.ix_(keep, keep)][~np.eye(len(keep), dtype=bool)] <= threshold).all()
+    for row in set(range(len(boxes))) - set(keep):
+        better = [other for other in keep if scores[other] > scores[row]]
+        assert (overlaps[row, better] > threshold).any()
+
+
+# ---- Edges -------------------------------------------------------------------------------------
+
+
+def test_no_boxes():
+    none = np.zeros((0, 4), np.float32)
+    assert B.compute_overlaps(none, BOXES).shape == (0, 5)
+    assert B.compute_overlaps(BOXES, none).shape == (5, 0)
+    assert B.apply_box_deltas(none, none).shape == (0, 4)
+    assert B.box_refinement(none, none).shape == (0, 4)
+    assert B.clip_boxes(none, WINDOW).shape == (0, 4)
+    assert B.norm_boxes(none, SHAPE).shape == (0, 4)
+    assert B.denorm_boxes(none, SHAPE).shape == (0, 4)
+    keep = B.non_max_suppression(none, np.zeros(0), 0.5)
+    assert keep.shape == (0,) and keep.dtype == np.int32
+    assert B.trim_zeros(np.zeros((3, 4))).shape == (0, 4)
+
+
+def test_boxes_without_area_overlap_nothing():
+    flat = np.array([[1, 1, 1, 5], [2, 2, 2, 2]], np.float32)
+    assert (B.compute_overlaps(flat, flat) == 0).all()
+    assert (B.compute_iou(flat[0], flat, 0.0, np.zeros(2)) == 0).all()
+    assert list(B.non_max_suppression(flat, np.array([0.1, 0.9]), 0.5)) == [1, 0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1)])
+def test_images_one_pixel_thin_have_finite_coordinates(shape):
+    whole = np.array([[0, 0, *shape]], np.float32)
+    normalised = B.norm_boxes(whole, shape)
+    assert np.isfinite(normalised).all()
+    np.testing.assert_array_equal(B.denorm_boxes(normalised, shape), whole)
+
+
+def test_whole_image_is_the_unit_box_when_normalised():
+    np.testing.assert_array_equal(B.norm_boxes(np.array([[0, 0, *SHAPE]]), SHAPE), [[0, 0, 1, 1]])
+
+
+def test_trim_zeros_wants_rows():
+    with pytest.raises(AssertionError, match="2-D"):
+        B.trim_zeros(np.zeros(4))
