@@ -186,3 +186,39 @@ def test_demo_configuration_fits_its_backbone():
     sizes = [tuple(feature.shape[1:3]) for feature in maps]
     assert sizes[1:] == [tuple(s) for s in demo.pyramid_shapes(config.IMAGE_SHAPE)[:4]]
     assert demo.small_backbone(image, stage5=False)[4] is None
+
+
+def test_train_takes_the_heads_first_then_everything(tmp_path, masks):
+    class Model:
+        config = nucleus.NucleusConfig()
+        calls = []
+
+        def train(self, train_set, val_set, learning_rate, epochs, layers, augmentation):
+            self.calls.append((ids(train_set), ids(val_set), learning_rate, epochs, layers))
+
+    write_image(tmp_path / "train", "one", masks)
+    write_image(tmp_path / "val", "two", masks)
+    nucleus.train(Model(), tmp_path, "train")
+    assert Model.calls == [
+        (["one"], ["two"], 0.001, 20, "heads"),
+        (["one"], ["two"], 0.001, 40, "all"),
+    ]
+
+
+@pytest.mark.slow
+def test_evaluate_and_detect_from_the_command_line(tmp_path, masks, monkeypatch, capsys):
+    from mrcnn.model import MaskRCNN
+    from mrcnn.weights import save_weights
+
+    monkeypatch.setattr(nucleus, "RESULTS_DIR", str(tmp_path / "results"))
+    monkeypatch.setattr(nucleus.NucleusConfig, "DETECTION_MAX_INSTANCES", 5)
+    write_image(tmp_path / "data" / "val", "one", masks)
+    model = MaskRCNN("inference", nucleus.NucleusInferenceConfig(), tmp_path / "logs")
+    save_weights(model.keras_model, tmp_path / "random.h5")
+    words = [f"--dataset={tmp_path / 'data'}", f"--weights={tmp_path / 'random.h5'}"]
+
+    nucleus.main(["evaluate", *words])
+    assert "segm" in capsys.readouterr().out
+    nucleus.main(["detect", *words])
+    (folder,) = (tmp_path / "results").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"submit.csv", "one.png"}
