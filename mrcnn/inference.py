@@ -33,26 +33,43 @@ def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:
         `[N, (y1, x1, y2, x2)]` in pixels of the molded image, the part that is not padding.
 
     Raises:
-        ValueError: something that is no image, or that does not fit the network.
+        ValueError: something that is no image, or that does not fit the network; no images;
+            IMAGE_RESIZE_MODE "crop", which shows a part of an image only.
     """
-    molded, metas, windows = [], [], []
-    for index, image in enumerate(images):
-        image = _checked(image, index, config)
-        resized, window, scale, _, _ = resize_image(
-            image,
-            min_dim=config.IMAGE_MIN_DIM,
-            max_dim=config.IMAGE_MAX_DIM,
-            min_scale=config.IMAGE_MIN_SCALE,
-            mode=config.IMAGE_RESIZE_MODE,
+    _check_images(images, config)
+    inputs = [_mold(image, index, config) for index, image in enumerate(images)]
+    molded, metas, windows = zip(*inputs, strict=True)
+    return list(molded), np.stack(metas), np.stack(windows)
+
+
+def _mold(image, index: int, config: Config) -> tuple[np.ndarray, np.ndarray, tuple]:
+    """One image molded, its meta and its window; errors call it image `index`."""
+    image = _checked(image, index, config)
+    resized, window, scale, _, _ = resize_image(
+        image,
+        min_dim=config.IMAGE_MIN_DIM,
+        max_dim=config.IMAGE_MAX_DIM,
+        min_scale=config.IMAGE_MIN_SCALE,
+        mode=config.IMAGE_RESIZE_MODE,
+    )
+    _check_divisible(resized, index)
+    all_classes = np.zeros([config.NUM_CLASSES], np.int32)
+    meta = compose_image_meta(0, image.shape, resized.shape, window, scale, all_classes)
+    return mold_image(resized, config), meta, window
+
+
+def _check_images(images, config: Config) -> None:
+    if config.IMAGE_RESIZE_MODE == "crop":
+        raise ValueError(
+            "IMAGE_RESIZE_MODE is 'crop', which cuts a random part out of each image, for training "
+            "only; 'square' or 'pad64' shows the network whole images."
         )
-        _check_divisible(resized, index)
-        all_classes = np.zeros([config.NUM_CLASSES], np.int32)
-        molded.append(mold_image(resized, config))
-        metas.append(
-            compose_image_meta(0, image.shape, resized.shape, window, scale, all_classes)
+    if isinstance(images, np.ndarray) and images.ndim < 4:
+        raise ValueError(
+            f"images is one array of shape {images.shape}; it must be a list of images: [image]."
         )
-        windows.append(window)
-    return molded, np.stack(metas), np.stack(windows)
+    if len(images) == 0:
+        raise ValueError("images is empty; there must be at least one.")
 
 
 def _checked(image, index: int, config: Config) -> np.ndarray:
@@ -64,6 +81,8 @@ def _checked(image, index: int, config: Config) -> np.ndarray:
         )
     if not np.issubdtype(image.dtype, np.number) or np.iscomplexobj(image):
         raise ValueError(f"image {index} has dtype {image.dtype}; pixels are numbers of 0..255.")
+    if not np.isfinite(image).all():
+        raise ValueError(f"image {index} holds NaN or infinite values; pixels are 0..255.")
     return match_channels(image, config.IMAGE_CHANNEL_COUNT)
 
 
@@ -103,11 +122,14 @@ def unmold_detections(
     size = np.tile(window[2:] - window[:2], 2)
     # A window one pixel high or wide has no extent in coordinates from centre to centre.
     boxes = (detections[:count, :4] - origin) / np.where(size > 0, size, 1)
-    boxes = denorm_boxes(boxes, original_image_shape[:2])
+    height, width = original_image_shape[:2]
+    # Only an image one pixel high or wide has boxes to clip, for the same reason.
+    boxes = denorm_boxes(boxes, (height, width))
+    boxes = np.clip(boxes, 0, [height - 1, width - 1, height, width]).astype(np.int32)
 
     visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     boxes, class_ids, scores = boxes[visible], class_ids[visible], scores[visible]
-    full_masks = np.zeros((*original_image_shape[:2], len(boxes)), bool)
+    full_masks = np.zeros((height, width, len(boxes)), bool)
     for index, (mask, box) in enumerate(zip(masks[visible], boxes, strict=True)):
         full_masks[:, :, index] = unmold_mask(mask, box, original_image_shape)
     return boxes, class_ids, scores, full_masks
@@ -165,6 +187,8 @@ def detect(model: keras.Model, config: Config, anchors: AnchorCache, images) -> 
         A dict an image, in order: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`
         int32, scores `[N]` float32, masks `[H, W, N]` bool; best score first.
     """
+    if len(images):
+        _check_images(images, config)
     results: list = [None] * len(images)
     for batch in batches_of_one_shape(range(len(images)), images, config):
         indices, molded, metas, windows = batch
@@ -186,10 +210,10 @@ def batches_of_one_shape(indices: Iterable[int], images, config: Config) -> Iter
     """
     waiting: dict[tuple, list] = {}
     for index in indices:
-        molded, metas, windows = mold_inputs([images[index]], config)
-        same = waiting.setdefault(molded[0].shape, [])
-        same.append((index, molded[0], metas[0], windows[0]))
+        molded, meta, window = _mold(images[index], index, config)
+        same = waiting.setdefault(molded.shape, [])
+        same.append((index, molded, meta, window))
         if len(same) == config.BATCH_SIZE:
-            yield tuple(zip(*waiting.pop(molded[0].shape), strict=True))
+            yield tuple(zip(*waiting.pop(molded.shape), strict=True))
     for same in waiting.values():
         yield tuple(zip(*same, strict=True))

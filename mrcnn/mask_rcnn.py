@@ -57,6 +57,9 @@ class MaskRCNN:
     def __init__(self, mode: str, config: Config, model_dir: str | os.PathLike):
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
+        if isinstance(config, type):
+            name = config.__name__
+            raise ValueError(f"config is the class {name}; it must be an instance: {name}().")
         config.validate()
         self.mode = mode
         self.config = config
@@ -155,6 +158,12 @@ class MaskRCNN:
             Keras' History of this call.
         """
         self._need("training", "train")
+        if not self.config.USE_RPN_ROIS:
+            raise ValueError(
+                "USE_RPN_ROIS is False, so the network takes ROIs as an input, which train() does "
+                "not make; call compile(), and keras_model.train_on_batch on the inputs of "
+                "data_generator(…, random_rois=POST_NMS_ROIS_TRAINING)."
+            )
         if epochs <= self.epoch:
             logger.warning(
                 "train(epochs=%d) has nothing to do: epochs is the total and %d are done.",
@@ -177,7 +186,8 @@ class MaskRCNN:
             custom_callbacks=custom_callbacks,
             no_augmentation_sources=no_augmentation_sources,
         )
-        self.epoch = max(self.epoch, epochs)
+        # Fewer than asked for where a callback stopped the training.
+        self.epoch = max([self.epoch, *(epoch + 1 for epoch in history.epoch)])
         return history
 
     def _resume_optimizer(self) -> None:

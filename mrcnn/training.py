@@ -55,6 +55,9 @@ class TrainingModel(keras.Model):
         """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor."""
         kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
         super().compile(optimizer=optimizer, **kwargs)
+        # Keras starts the mean of the whole loss afresh here; its parts must go with it.
+        for mean in self.loss_means.values():
+            mean.reset_state()
         self.loss_weights = dict(loss_weights or {})
         self.weight_decay = float(weight_decay)
 
@@ -142,16 +145,15 @@ def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
             f"layers is {layer_regex!r}, no regular expression ({error}); it must be one, or "
             f"one of {', '.join(LAYER_PRESETS)}."
         ) from error
-    selected = []
-    for layer in _layers_with_weights(model):
-        layer.trainable = bool(pattern.fullmatch(layer.name))
-        if layer.trainable:
-            selected.append(layer.name)
+    weighted = list(_layers_with_weights(model))
+    selected = [layer.name for layer in weighted if pattern.fullmatch(layer.name)]
     if not selected:
         raise ValueError(
             f"layers is {layer_regex!r}, which matches no layer with weights; it must be a "
             f"regular expression for layer names, or one of {', '.join(LAYER_PRESETS)}."
         )
+    for layer in weighted:
+        layer.trainable = layer.name in selected
     return selected
 
 
@@ -211,7 +213,8 @@ def find_last(model_dir, name: str) -> str:
     """
     run_name = re.escape(str(name).lower())
     folder = Path(model_dir)
-    runs = [p for p in folder.glob("*") if re.fullmatch(rf"{run_name}\d{{8}}T\d{{4}}", p.name)]
+    named = re.compile(rf"{run_name}\d{{8}}T\d{{4}}")
+    runs = [path for path in folder.glob("*") if path.is_dir() and named.fullmatch(path.name)]
     for run in sorted(runs, key=lambda path: path.name, reverse=True):
         epochs = {}
         for path in run.iterdir():
@@ -226,6 +229,13 @@ def find_last(model_dir, name: str) -> str:
 
 
 # ---- Training --------------------------------------------------------------------------------
+
+
+class ValidationLoader(BatchLoader):
+    """The same batches every epoch, so that the losses of epochs compare."""
+
+    def on_epoch_end(self) -> None:
+        pass
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -265,7 +275,9 @@ def fit(
     )
     val_loader = None
     if val_dataset is not None and config.VALIDATION_STEPS:
-        val_loader = BatchLoader(val_dataset, config, steps=config.VALIDATION_STEPS, shuffle=False)
+        val_loader = ValidationLoader(
+            val_dataset, config, steps=config.VALIDATION_STEPS, shuffle=False
+        )
     os.makedirs(run.log_dir, exist_ok=True)
     callbacks = [
         keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),

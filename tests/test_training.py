@@ -1,11 +1,25 @@
 """Training: the original's losses and steps, what trains, the run folder, resuming."""
 
+import os
+import re
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from mrcnn import training
-from mrcnn.training import build_training_model, compile_model, set_trainable
+from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.data.loader import BatchLoader, data_generator
+from mrcnn.inference import build_inference_model
+from mrcnn.training import (
+    build_training_model,
+    compile_model,
+    find_last,
+    run_folder,
+    set_trainable,
+)
 from seeded_weights import seeded_weight
 from tests.slim import (
     TRAINING_INPUTS,
@@ -14,6 +28,17 @@ from tests.slim import (
     seed_weights,
     use_ties_of_tf115,
 )
+from tests.tiny import (
+    TinyConfig,
+    propose_anchors,
+    random_rectangles,
+    run_eagerly,
+    tiny_config,
+    weights_of,
+)
+
+# Keras' TensorBoard callback and `.keras` files make arrays of variables the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 KERNELS = "conv1 res4b_branch2b fpn_c3p3 mrcnn_class_logits mrcnn_mask rpn_class_raw".split()
 
@@ -97,3 +122,359 @@ def test_four_steps_are_the_originals(layers, reference_model, batch, golden):
             continue
         assert error.max() < 0.06 * change.max(), name
         assert np.median(error) < 0.005 * change.max(), name
+
+
+# ---- The loss ----------------------------------------------------------------------------------
+
+
+def tiny_model(seed=0, **settings):
+    """A training model, its config and a batch in which each image has positive ROIs."""
+    keras.utils.set_random_seed(seed)
+    config = tiny_config(**settings)
+    model = build_training_model(config)
+    propose_anchors(model)
+    return model, config, list(BatchLoader(random_rectangles(4), config)[0][0])
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """A tiny training model whose step is compiled once for several tests, and a batch."""
+    model, config, batch = tiny_model()
+    compile_model(model, config, 0.001, 0.9)
+    return model, config, batch
+
+
+def plain_l2(model, weight_decay):
+    """The original's L2: the mean of squares of each trainable weight but gamma and beta."""
+    total = 0.0
+    for weight in model.trainable_weights:
+        if "gamma" not in weight.path and "beta" not in weight.path:
+            total += weight_decay * np.mean(np.square(weight.numpy(), dtype=np.float64))
+    return total
+
+
+def test_a_step_reports_the_five_losses_and_their_sum(traced):
+    model, config, batch = traced
+    l2 = plain_l2(model, config.WEIGHT_DECAY)
+    model.reset_metrics()
+    log = model.train_on_batch(batch, return_dict=True)
+    assert set(log) == {"loss", *LOSS_NAMES}
+    assert all(log[name] > 0 for name in LOSS_NAMES)
+    assert log["loss"] == pytest.approx(sum(log[name] for name in LOSS_NAMES) + l2, rel=1e-6)
+
+
+def test_compile_starts_the_reported_means_afresh(monkeypatch):
+    run_eagerly(monkeypatch)
+    model, config, batch = tiny_model()
+    for _ in range(2):
+        training.compile_model(model, config, 0.001, 0.9)
+        l2 = plain_l2(model, config.WEIGHT_DECAY)
+        log = model.test_on_batch(batch, return_dict=True)
+    assert log["loss"] == pytest.approx(sum(log[name] for name in LOSS_NAMES) + l2, rel=1e-6)
+
+
+def test_loss_weights_scale_the_sum_and_what_is_reported():
+    model, config, batch = tiny_model()
+    outputs = model(batch, training=True)
+
+    def reported(**settings):
+        compile_model(model, tiny_config(**settings), 0.001, 0.9)
+        total = float(model.compute_loss(y_pred=outputs))
+        return total, {name: float(mean.result()) for name, mean in model.loss_means.items()}
+
+    _, plain = reported()
+    total, weighted = reported(LOSS_WEIGHTS={"rpn_class_loss": 3.0, "mrcnn_mask_loss": 0.0})
+    assert list(weighted) == list(plain) == list(LOSS_NAMES)
+    factors = {"rpn_class_loss": 3.0, "mrcnn_mask_loss": 0.0}
+    for name in LOSS_NAMES:
+        assert weighted[name] == pytest.approx(plain[name] * factors.get(name, 1.0))
+    l2 = plain_l2(model, config.WEIGHT_DECAY)
+    assert total == pytest.approx(sum(weighted.values()) + l2, rel=1e-6)
+
+
+def test_l2_counts_only_what_trains():
+    model, config, batch = tiny_model()
+    outputs = model(batch, training=True)
+    losses = []
+    for layers in ("all", "mrcnn_class_logits"):
+        set_trainable(model, layers)
+        compile_model(model, tiny_config(WEIGHT_DECAY=10.0), 0.001, 0.9)
+        loss = float(model.compute_loss(y_pred=outputs)) - plain_l2(model, 10.0)
+        losses.append(loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert len(model.trainable_weights) == 2
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    model, config, _ = tiny_model()
+    compile_model(model, config, 0.001, 0.9)
+    assert model.optimizer.global_clipnorm == 5.0 and model.optimizer.clipnorm is None
+
+
+def test_thirty_steps_on_a_handful_of_images_lower_the_loss(traced):
+    model, config, _ = traced
+    loader = BatchLoader(random_rectangles(4), config)
+    logs = []
+    for step in range(30):
+        loader.epoch = step
+        model.reset_metrics()
+        logs.append(model.train_on_batch(loader[0][0], return_dict=True)["loss"])
+    assert np.isfinite(logs).all()
+    assert np.mean(logs[-5:]) < 0.6 * np.mean(logs[:5])
+
+
+# ---- What trains -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resnet50():
+    config = type("ResNet50", (Config,), {"BACKBONE": "resnet50", "NUM_CLASSES": 3})()
+    return build_inference_model(config)
+
+
+def stage(name):
+    """Stage of the ResNet a layer is in; 6 for what comes after."""
+    found = re.fullmatch(r"(res|bn)([2-5]).*", name)
+    return int(found.group(2)) if found else 1 if name in ("conv1", "bn_conv1") else 6
+
+
+def leaves(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        elif layer.weights:
+            yield layer
+
+
+@pytest.mark.parametrize(
+    ("preset", "first"), [("all", 1), ("3+", 3), ("4+", 4), ("5+", 5), ("heads", 6)]
+)
+def test_presets_let_exactly_their_stages_train(resnet50, preset, first):
+    selected = set_trainable(resnet50, preset)
+    wanted = [layer.name for layer in leaves(resnet50) if stage(layer.name) >= first]
+    assert selected == wanted and len(wanted) >= 25
+    for layer in leaves(resnet50):
+        assert layer.trainable == (layer.name in wanted)
+        assert bool(layer.trainable_weights) == (layer.name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("conv1", ["conv1"]),
+        ("rpn_class_raw|mrcnn_mask", ["rpn_class_raw", "mrcnn_mask"]),
+        (r"fpn_p\d", ["fpn_p5", "fpn_p4", "fpn_p3", "fpn_p2"]),
+    ],
+)
+def test_a_regular_expression_selects_layers_by_their_whole_name(resnet50, expression, wanted):
+    assert sorted(set_trainable(resnet50, expression)) == sorted(wanted)
+    names = {weight.path.split("/")[-2] for weight in resnet50.trainable_weights}
+    assert names == set(wanted)
+
+
+@pytest.mark.parametrize("expression", ["head", "res4", "", "fpn_"])
+def test_an_expression_that_matches_nothing_is_an_error(resnet50, expression):
+    with pytest.raises(ValueError, match=rf"layers is '{expression}', which matches no layer"):
+        set_trainable(resnet50, expression)
+
+
+def test_an_expression_that_is_none_is_an_error(resnet50):
+    with pytest.raises(ValueError, match=r"layers is '\(', no regular expression .* heads, 5\+"):
+        set_trainable(resnet50, "(")
+
+
+def test_an_error_leaves_what_trains_as_it_was(resnet50):
+    set_trainable(resnet50, "heads")
+    before = len(resnet50.trainable_weights)
+    with pytest.raises(ValueError):
+        set_trainable(resnet50, "head")
+    assert len(resnet50.trainable_weights) == before
+
+
+def changed_by_two_steps(monkeypatch, layers, **settings):
+    """Paths of the weights that two steps changed, and of those they left bit-equal."""
+    run_eagerly(monkeypatch)
+    # So many anchors are sampled that every level of the pyramid has a part in the loss.
+    model, config, batch = tiny_model(RPN_TRAIN_ANCHORS_PER_IMAGE=1000, **settings)
+    set_trainable(model, layers)
+    training.compile_model(model, config, 0.001, 0.9)
+    before = weights_of(model)
+    for _ in range(2):
+        model.train_on_batch(batch)
+    after = weights_of(model)
+    changed = {path for path in before if (before[path] != after[path]).any()}
+    return changed, before.keys() - changed
+
+
+def is_statistic(path):
+    return "moving_" in path
+
+
+def test_frozen_layers_stay_bit_equal_and_the_others_train(monkeypatch):
+    changed, kept = changed_by_two_steps(monkeypatch, "4+")
+    frozen = {path for path in kept | changed if stage(path.split("/")[-2]) < 4}
+    assert kept == frozen | {path for path in kept | changed if is_statistic(path)}
+
+
+def test_gamma_and_beta_train_and_statistics_stay_with_train_bn_false(monkeypatch):
+    changed, kept = changed_by_two_steps(monkeypatch, "all", TRAIN_BN=False)
+    assert kept == {path for path in kept if is_statistic(path)}
+    assert {path.split("/")[-1] for path in kept} == {"moving_mean", "moving_variance"}
+    assert len([path for path in changed if path.endswith(("gamma", "beta"))]) == 2 * 11
+
+
+@pytest.mark.parametrize("layers", ["all", "heads"])
+def test_statistics_of_training_layers_move_with_train_bn_none(monkeypatch, layers):
+    changed, kept = changed_by_two_steps(monkeypatch, layers, TRAIN_BN=None)
+    moved = {path.split("/")[-2] for path in changed if is_statistic(path)}
+    bn = {path.split("/")[-2] for path in changed | kept if is_statistic(path)}
+    assert moved == (bn if layers == "all" else {name for name in bn if stage(name) == 6})
+
+
+# ---- Variants of the graph ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"USE_MINI_MASK": False},
+        {"GPU_COUNT": 2},
+        {"RPN_ANCHOR_STRIDE": 2},
+        {"IMAGE_RESIZE_MODE": "crop"},
+        {"TRAIN_BN": True},
+    ],
+    ids=str,
+)
+def test_variants_train(monkeypatch, settings):
+    run_eagerly(monkeypatch)
+    model, config, batch = tiny_model(**settings)
+    assert len(batch[0]) == 2 * settings.get("GPU_COUNT", 1)
+    training.compile_model(model, config, 0.001, 0.9)
+    log = model.train_on_batch(batch, return_dict=True)
+    assert all(np.isfinite(value) for value in log.values())
+    assert log["mrcnn_mask_loss"] > 0
+
+
+def test_given_rois_train_the_heads(monkeypatch):
+    run_eagerly(monkeypatch)
+    keras.utils.set_random_seed(0)
+    config = tiny_config(USE_RPN_ROIS=False, POST_NMS_ROIS_TRAINING=60)
+    model = build_training_model(config)
+    assert [x.name for x in model.inputs][7:] == ["input_roi"]
+    training.compile_model(model, config, 0.001, 0.9)
+    batches = data_generator(random_rectangles(4), config, random_rois=60, batch_size=2)
+    inputs, outputs = next(batches)
+    log = model.train_on_batch(inputs, return_dict=True)
+    assert log["mrcnn_mask_loss"] > 0 and log["mrcnn_bbox_loss"] > 0
+    as_fit_takes_them = ((tuple(inputs),) for inputs, _ in batches)
+    history = model.fit(as_fit_takes_them, steps_per_epoch=2, verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+
+
+# ---- Run folder --------------------------------------------------------------------------------
+
+
+def touch(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_find_last_takes_the_last_epoch_of_the_last_run(tmp_path):
+    touch(tmp_path / "tiny20260101T0000", "mask_rcnn_tiny_0099.h5")
+    touch(
+        tmp_path / "tiny20260203T0405",
+        "mask_rcnn_tiny_0002.h5",
+        "mask_rcnn_tiny_0010.h5",
+        "mask_rcnn_tiny_9999.h5.part",
+        "events.out.tfevents.1",
+    )
+    assert find_last(tmp_path, "tiny") == str(
+        tmp_path / "tiny20260203T0405" / "mask_rcnn_tiny_0010.h5"
+    )
+
+
+def test_find_last_goes_by_number_beyond_four_digits(tmp_path):
+    run = tmp_path / "tiny20260101T0000"
+    touch(run, "mask_rcnn_tiny_9999.h5", "mask_rcnn_tiny_10000.h5")
+    assert find_last(tmp_path, "tiny") == str(run / "mask_rcnn_tiny_10000.h5")
+
+
+def test_find_last_passes_over_other_names_empty_runs_and_files(tmp_path):
+    run = tmp_path / "tiny20260101T0000"
+    touch(run, "mask_rcnn_tiny_0001.h5", "mask_rcnn_tiny2_0007.h5")
+    touch(tmp_path / "tiny20260901T0000")
+    touch(tmp_path / "tiny220260901T0000", "mask_rcnn_tiny2_0005.h5")
+    touch(tmp_path / "tinyx20260901T0000", "mask_rcnn_tinyx_0005.h5")
+    touch(tmp_path, "tiny20260909T0000")
+    assert find_last(tmp_path, "Tiny") == str(run / "mask_rcnn_tiny_0001.h5")
+
+
+@pytest.mark.parametrize("folder", ["empty", "missing"])
+def test_find_last_without_a_checkpoint_is_an_error(tmp_path, folder):
+    touch(tmp_path / "empty" / "tiny20260901T0000")
+    with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'tiny' in .*train"):
+        find_last(tmp_path / folder, "tiny")
+
+
+def test_a_checkpoints_path_says_run_and_epoch(tmp_path):
+    path = tmp_path / "tiny20260203T0405" / "mask_rcnn_tiny_0012.h5"
+    run = run_folder(tmp_path, "Tiny", path)
+    assert (run.log_dir, run.epoch) == (str(path.parent), 12)
+    assert run.checkpoint_path.format(epoch=12) == str(path)
+    moved = run_folder(tmp_path / "elsewhere", "tiny", path)
+    assert moved.log_dir == str(tmp_path / "elsewhere" / "tiny20260203T0405")
+    assert moved.epoch == 12
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        None,
+        "mask_rcnn_coco.h5",
+        "tiny20260203T0405/weights.h5",
+        "mask_rcnn_tiny_0012.h5",
+        "other20260203T0405/mask_rcnn_other_0012.h5",
+        "tiny220260203T0405/mask_rcnn_tiny_0012.h5",
+    ],
+)
+def test_other_paths_begin_a_new_run(tmp_path, path):
+    run = run_folder(tmp_path, "Tiny", path)
+    assert run.epoch == 0
+    assert Path(run.log_dir).parent == tmp_path
+    assert re.fullmatch(r"tiny\d{8}T\d{4}", os.path.basename(run.log_dir))
+    assert not os.path.exists(run.log_dir)
+
+
+# ---- The Keras format --------------------------------------------------------------------------
+
+
+def test_a_training_model_survives_keras_own_format(tmp_path, monkeypatch):
+    run_eagerly(monkeypatch)
+    model, config, batch = tiny_model()
+    set_trainable(model, "4+")
+    training.compile_model(model, tiny_config(LOSS_WEIGHTS={"rpn_class_loss": 2.0}), 0.01, 0.5)
+    model.train_on_batch(batch)
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    assert type(loaded) is training.TrainingModel
+    assert loaded.loss_weights == {"rpn_class_loss": 2.0}
+    assert loaded.weight_decay == config.WEIGHT_DECAY
+    trainable = [[layer.name for layer in leaves(m) if layer.trainable] for m in (loaded, model)]
+    assert trainable[0] == trainable[1] and "res3a_branch2a" not in trainable[0]
+    for mine, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs, err_msg=theirs.path)
+    for mine, theirs in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs, err_msg=theirs.path)
+    outputs, wanted = loaded(batch), model(batch)
+    assert list(outputs) == list(wanted)
+    for name in ("rpn_class_logits", "rpn_bbox", "rpn_rois"):
+        np.testing.assert_allclose(outputs[name], wanted[name], atol=1e-6)
+    loaded.run_eagerly = True
+    log = loaded.train_on_batch(batch, return_dict=True)
+    assert set(log) == {"loss", *LOSS_NAMES} and np.isfinite(list(log.values())).all()
+
+
+def test_settings_of_the_test_network_are_sound():
+    TinyConfig().validate()
