@@ -232,7 +232,7 @@ def find_last(model_dir, name: str) -> str:
 
 
 class ValidationLoader(BatchLoader):
-    """The same batches every epoch, so that the losses of epochs compare."""
+    """The same random batches every epoch, so that the losses of epochs compare."""
 
     def on_epoch_end(self) -> None:
         pass
@@ -275,9 +275,7 @@ def fit(
     )
     val_loader = None
     if val_dataset is not None and config.VALIDATION_STEPS:
-        val_loader = ValidationLoader(
-            val_dataset, config, steps=config.VALIDATION_STEPS, shuffle=False
-        )
+        val_loader = ValidationLoader(val_dataset, config, steps=config.VALIDATION_STEPS)
     os.makedirs(run.log_dir, exist_ok=True)
     callbacks = [
         keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),

@@ -139,6 +139,8 @@ def _read(dataset: Dataset, config: Config, image_id: int) -> Annotated:
     image = np.asarray(dataset.load_image(image_id))
     if image.dtype.kind not in "buif":
         raise ValueError(f"load_image returned {image.dtype}, not numbers.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError("load_image returned NaN or infinite values; pixels are 0..255.")
     image = match_channels(image, config.IMAGE_CHANNEL_COUNT)
     masks, class_ids = dataset.load_mask(image_id)
     masks = _checked_masks(np.asarray(masks), image.shape)

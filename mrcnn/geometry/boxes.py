@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# An untrained network can ask for more than float32 holds, exp(88), and inf - inf is no number.
+MAX_LOG_SCALE = 80.0
+
 
 def array_module(x):
     """`numpy` for a NumPy array, `keras.ops` for a tensor: both spell these formulas alike."""
@@ -112,8 +115,8 @@ def apply_box_deltas(boxes, deltas):
     height, width = y2 - y1, x2 - x1
     center_y = y1 + 0.5 * height + deltas[..., 0] * height
     center_x = x1 + 0.5 * width + deltas[..., 1] * width
-    height = height * xp.exp(deltas[..., 2])
-    width = width * xp.exp(deltas[..., 3])
+    height = height * xp.exp(xp.minimum(deltas[..., 2], MAX_LOG_SCALE))
+    width = width * xp.exp(xp.minimum(deltas[..., 3], MAX_LOG_SCALE))
     y1, x1 = center_y - 0.5 * height, center_x - 0.5 * width
     moved = xp.stack([y1, x1, y1 + height, x1 + width], axis=-1)
     return moved.astype(np.float32) if xp is np else moved

@@ -227,6 +227,7 @@ GOOD = np.ones((8, 9, 3), np.uint8), np.ones((8, 9, 2), bool), [1, 2]
         (0, np.ones((8, 9, 5), np.uint8), r"\(8, 9, 5\) cannot become one of 3 channels"),
         (0, np.full((8, 9, 3), "x"), "load_image returned <U1"),
         (0, np.ones((0, 9, 3)), r"\(0, 9, 3\)"),
+        (0, np.full((8, 9, 3), np.nan), "NaN or infinite"),
     ],
 )
 def test_wrong_data_is_one_clear_error(config, place, value, words):

@@ -207,3 +207,13 @@ def test_whole_image_is_the_unit_box_when_normalised():
 def test_trim_zeros_wants_rows():
     with pytest.raises(AssertionError, match="2-D"):
         B.trim_zeros(np.zeros(4))
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_huge_deltas_give_finite_boxes(as_tensor):
+    boxes = np.array([[0.1, 0.1, 0.3, 0.4]], np.float32)
+    deltas = np.array([[5.0, -5.0, 500.0, 1e6]], np.float32)
+    if as_tensor:
+        boxes, deltas = ops.convert_to_tensor(boxes), ops.convert_to_tensor(deltas)
+    moved = np.asarray(B.apply_box_deltas(boxes, deltas))
+    assert np.isfinite(moved).all() and (moved[0, 2:] > moved[0, :2]).all()
