@@ -200,15 +200,21 @@ def train(model, dataset_dir, subset):
 
 
 def evaluate(model, dataset_dir, subset):
-    """COCO AP of boxes and masks over a subset.
+    """Print COCO's figures for boxes and masks over a subset.
 
     Args:
         model: MaskRCNN in inference mode.
         dataset_dir, subset: as `NucleusDataset.load_nucleus` takes them.
-    """
-    from mrcnn.evaluation import evaluate as evaluate_coco
 
-    return evaluate_coco(model, load_dataset(dataset_dir, subset))
+    Returns:
+        The figures, as `mrcnn.evaluation.evaluate` does.
+    """
+    from mrcnn import evaluation
+
+    scores = evaluation.evaluate(model, load_dataset(dataset_dir, subset))
+    for iou_type, figures in scores.items():
+        print(iou_type, evaluation.summary(figures), sep="\n")
+    return scores
 
 
 def rle_encode(mask):
