@@ -21,7 +21,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from imgaug import augmenters as iaa
 from keras import layers
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -30,6 +32,7 @@ if str(ROOT) not in sys.path:
 from mrcnn import visualize  # noqa: E402
 from mrcnn.evaluation import evaluate  # noqa: E402
 from mrcnn.model import MaskRCNN  # noqa: E402
+from mrcnn.utils import extract_bboxes  # noqa: E402
 from samples.nucleus.nucleus import NucleusConfig, load_dataset  # noqa: E402
 
 CONFIG = ROOT / "configs" / "nucleus_demo.json"
@@ -98,8 +101,6 @@ def unpack_images() -> Path:
 
 def augmentation():
     """Flips and quarter turns: a nucleus has no upside."""
-    from imgaug import augmenters as iaa
-
     return iaa.Sequential([iaa.Fliplr(0.5), iaa.Flipud(0.5), iaa.Rot90((0, 3))])
 
 
@@ -127,8 +128,6 @@ def train(config, dataset_train, dataset_val, epochs, logs) -> Path:
 
 def draw_pair(image, truth, found, class_names, path):
     """Save a picture of the objects as they are and, beside them, as they were found."""
-    from matplotlib.figure import Figure
-
     height, width = image.shape[:2]
     figure = Figure(figsize=(10, 5.3 * height / width), layout="tight")
     results = {"ground truth": truth, "detections": found}
@@ -149,8 +148,6 @@ def draw_pair(image, truth, found, class_names, path):
 
 def draw(model, dataset, folder) -> list[str]:
     """Save `PICTURES` pictures, of images spread over the data set; returns their paths."""
-    from mrcnn.utils import extract_bboxes
-
     paths = []
     for image_id in dataset.image_ids[:: max(1, len(dataset.image_ids) // PICTURES)][:PICTURES]:
         image = dataset.load_image(image_id)
@@ -177,7 +174,9 @@ def confident(result, least=0.5):
 def report(summary, logs):
     """Save the summary and say where everything is."""
     path = logs / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
     print(f"\nFinished in {summary['seconds'] / 60:.1f} minutes. On images not trained on, COCO:")
     for kind, what in (("bbox", "boxes"), ("segm", "masks")):
         ap, ap50 = summary[f"{kind}_AP"], summary[f"{kind}_AP50"]
