@@ -194,6 +194,9 @@ if _TENSORFLOW:
     import tensorflow as tf
 
     def _tf_crop_and_resize(images, boxes, box_indices, crop_size):
+        images = tf.convert_to_tensor(images)
+        if images.dtype == tf.bfloat16:  # the kernel has every number type but this one
+            images = tf.cast(images, tf.float32)
         return tf.image.crop_and_resize(images, boxes, box_indices, crop_size)
 
     def _tf_pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
@@ -206,7 +209,7 @@ if _TENSORFLOW:
             row = tf.where(levels == level)[:, 0]
             image = tf.cast(row // box_count, tf.int32)
             box = tf.gather(boxes, row)
-            crops.append(tf.image.crop_and_resize(feature_map, box, image, crop_size))
+            crops.append(_tf_crop_and_resize(feature_map, box, image, crop_size))
             rows.append(row)
         order = tf.argsort(tf.concat(rows, axis=0))
         crops = tf.gather(tf.concat(crops, axis=0), order)

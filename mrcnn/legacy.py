@@ -203,6 +203,6 @@ class ParallelModel(keras.Model):
     """
 
     def __init__(self, keras_model, gpu_count):
-        super().__init__(inputs=keras_model.inputs, outputs=keras_model.outputs)
+        super().__init__(inputs=keras_model.input, outputs=keras_model.output)
         self.inner_model = keras_model
         self.gpu_count = gpu_count

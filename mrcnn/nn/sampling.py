@@ -133,14 +133,15 @@ class DetectionTargetLayer(layers.Layer):
         # Interpolation made fractions of a mask; the loss is binary.
         return ops.round(ops.reshape(crops, (-1, *gt_index.shape[1:], *self.mask_shape)))
 
+    def compute_output_shape(self, input_shape):
+        rows = (input_shape[0][0], self.train_rois_per_image)
+        return ((*rows, 4), rows, (*rows, 4), (*rows, *self.mask_shape))
+
     def compute_output_spec(self, inputs):
-        batch, rois = inputs[0].shape[0], self.train_rois_per_image
-        return (
-            KerasTensor((batch, rois, 4), "float32"),
-            KerasTensor((batch, rois), "int32"),
-            KerasTensor((batch, rois, 4), "float32"),
-            KerasTensor((batch, rois, *self.mask_shape), "float32"),
-        )
+        # Left to itself Keras takes all outputs for floats; class ids are whole numbers.
+        shapes = self.compute_output_shape([x.shape for x in inputs])
+        dtypes = ("float32", "int32", "float32", "float32")
+        return tuple(map(KerasTensor, shapes, dtypes))
 
     def get_config(self):
         names = "train_rois_per_image roi_positive_ratio mask_shape use_mini_mask bbox_std_dev seed"

@@ -1,0 +1,83 @@
+"""ProposalLayer against the same done image by image with plain NumPy."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from mrcnn.geometry import boxes as geometry
+from mrcnn.nn.proposals import ProposalLayer
+from tests.gradients import compiled, gradients
+from tests.layer_contract import check_layer
+
+STD_DEV = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
+
+
+def inputs(batch=2, anchors=30, seed=0):
+    rng = np.random.default_rng(seed)
+    score = rng.random((batch, anchors))
+    corner = rng.uniform(-0.1, 0.8, (batch, anchors, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.05, 0.4, corner.shape)], axis=-1)
+    deltas = rng.normal(size=(batch, anchors, 4))
+    probs = np.stack([1 - score, score], axis=-1)
+    return [x.astype(np.float32) for x in (probs, deltas, boxes)]
+
+
+def propose_slowly(probs, deltas, anchors, count, threshold, limit):
+    order = np.argsort(-probs[:, 1], kind="stable")[:limit]
+    boxes = geometry.apply_box_deltas(anchors[order], deltas[order] * STD_DEV)
+    boxes = geometry.clip_boxes(boxes, np.array([0, 0, 1, 1], np.float32))
+    keep = geometry.non_max_suppression(boxes, probs[order, 1], threshold)[:count]
+    padded = np.zeros((count, 4), np.float32)
+    padded[: len(keep)] = boxes[keep]
+    return padded
+
+
+@pytest.mark.parametrize(
+    ("count", "threshold", "limit"),
+    [(8, 0.3, 20), (40, 0.7, 30), (8, 0.5, 100)],
+    ids=["fewer", "padded", "fewer anchors than the limit"],
+)
+def test_proposals_are_those_of_the_slow_way(count, threshold, limit):
+    layer, batch = ProposalLayer(count, threshold, pre_nms_limit=limit), inputs()
+    proposals = ops.convert_to_numpy(compiled(layer.call)(batch))
+    wanted = [propose_slowly(*image, count, threshold, limit) for image in zip(*batch, strict=True)]
+    np.testing.assert_allclose(proposals, wanted, atol=1e-6)
+
+
+def test_layer_keeps_the_contract():
+    proposals = check_layer(ProposalLayer(6, 0.7, pre_nms_limit=20), inputs(batch=3))
+    assert (proposals >= 0).all() and (proposals <= 1).all()
+
+
+def test_one_anchor_fills_one_row():
+    probs, deltas, anchors = inputs(batch=1, anchors=1)
+    layer = ProposalLayer(3, 0.5, pre_nms_limit=4)
+    proposals = ops.convert_to_numpy(layer([probs, deltas, anchors]))
+    assert proposals[0, 0].any() and not proposals[0, 1:].any()
+
+
+def test_scores_of_zero_are_proposed_too():
+    probs, deltas, anchors = inputs(batch=1)
+    probs[..., 1] = 0
+    layer = ProposalLayer(8, 0.3, pre_nms_limit=30)
+    proposals = ops.convert_to_numpy(layer([probs, deltas, anchors]))[0]
+    assert proposals.any(axis=1).sum() == 8
+
+
+def test_gradient_reaches_the_deltas_and_is_finite():
+    probs, deltas, anchors = inputs()
+    layer = ProposalLayer(8, 0.3, pre_nms_limit=20)
+    layer([probs, deltas, anchors])
+    by_deltas, by_probs = gradients(
+        lambda deltas, probs: ops.sum(layer([probs, deltas, anchors])), deltas, probs
+    )
+    assert np.isfinite(by_deltas).all() and by_deltas.any()
+    assert not by_probs.any()
+
+
+def test_half_precision_deltas_are_computed_in_full():
+    probs, deltas, anchors = inputs()
+    half = ops.cast(deltas, "bfloat16")
+    full = ops.convert_to_numpy(ops.cast(half, "float32"))
+    layer = ProposalLayer(8, 0.3, pre_nms_limit=20)
+    np.testing.assert_array_equal(layer([probs, half, anchors]), layer([probs, full, anchors]))
