@@ -9,8 +9,8 @@ def check_layer(layer, inputs, images_apart=True):
     """Hold a layer to its contract; returns its outputs for `inputs` as arrays.
 
     Its configuration makes an equal layer; it gives the shapes it says, float32 or int32; a
-    functional model of unknown batch size, compiled, gives what it gives eagerly; one image of a
-    batch gives what it gives alone; it runs where the policy is mixed precision.
+    functional model of unknown batch size, compiled, gives what it gives eagerly; an image gives
+    the same wherever in the batch it is; it runs where the policy is mixed precision.
 
     Args:
         layer: as its constructor left it.
@@ -27,8 +27,8 @@ def check_layer(layer, inputs, images_apart=True):
     _check_config(layer)
     _check_functional(_copy(layer), inputs, wanted)
     if images_apart:
-        last = tree.map_structure(lambda x: x[-1:], inputs)
-        _check_close(_arrays(_copy(layer)(last)), [output[-1:] for output in wanted])
+        turned = tree.map_structure(lambda x: x[::-1].copy(), inputs)
+        _check_close(_arrays(_copy(layer)(turned)), [output[::-1] for output in wanted])
     _check_mixed_precision(layer, inputs, wanted)
     return wanted if len(wanted) > 1 else wanted[0]
 
