@@ -16,9 +16,6 @@ from mrcnn.mask_rcnn import MaskRCNN
 from tests.slim import seed_weights
 from tests.tiny import TinyConfig, random_rectangles, tiny_config
 
-# Keras' `.keras` files make arrays of variables the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 DATASET = random_rectangles(6)
 
 

@@ -23,9 +23,6 @@ from tests.tiny import (
     weights_of,
 )
 
-# Keras' TensorBoard callback and `.keras` files make arrays of variables the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 TRAIN = random_rectangles(6, seed=1)
 VAL = random_rectangles(3, seed=2)
 

@@ -24,9 +24,6 @@ from tests.tiny import (
     weights_of,
 )
 
-# Keras' TensorBoard callback makes arrays of variables the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 class Given(Dataset):
     """Images and masks as given: a list of `(image, masks [H, W, N], class ids)`."""

@@ -37,9 +37,6 @@ from tests.tiny import (
     weights_of,
 )
 
-# Keras' TensorBoard callback and `.keras` files make arrays of variables the old way.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 KERNELS = "conv1 res4b_branch2b fpn_c3p3 mrcnn_class_logits mrcnn_mask rpn_class_raw".split()
 
 
