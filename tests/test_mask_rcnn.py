@@ -260,7 +260,8 @@ def test_validation_sees_the_same_images_every_epoch(tmp_path, eager):
     model = training_model(tmp_path, STEPS_PER_EPOCH=1)
     dataset = Seen(random_rectangles(20).content)
     model.train(TRAIN, dataset, 1e-4, 2, "heads")
-    assert dataset.ids == {0, 1}
+    # Two of the twenty, whichever the seed says: a third would be another epoch's.
+    assert len(dataset.ids) == 2
 
 
 def test_loss_weights_are_named_and_applied_in_history(tmp_path, eager):
