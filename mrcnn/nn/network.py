@@ -175,8 +175,9 @@ def training_graph(config: Config) -> tuple[list, dict]:
     mrcnn_mask = segment(config, rois, proposals.feature_maps, image_meta)
     return inputs, {
         "active_class_ids": split_image_meta(image_meta)["active_class_ids"],
-        "rpn_match": rpn_match,
-        "rpn_target_bbox": rpn_bbox,
+        # Keras 3.10 to 3.12 take an input that is returned as it is for a disconnected one.
+        "rpn_match": layers.Identity(name="rpn_match")(rpn_match),
+        "rpn_target_bbox": layers.Identity(name="rpn_target_bbox")(rpn_bbox),
         "rpn_class_logits": proposals.rpn_class_logits,
         "rpn_class": proposals.rpn_class,
         "rpn_bbox": proposals.rpn_bbox,
