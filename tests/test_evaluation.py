@@ -4,6 +4,7 @@
 """
 
 import json
+import sys
 import types
 
 import numpy as np
@@ -230,6 +231,11 @@ def test_ap_equals_its_plain_form(seed, gt_count, pred_count, threshold):
 
 
 @pytest.fixture
+def without_faster_coco_eval(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+
+
+@pytest.fixture
 def scenes():
     """Objects of three sizes, one that fills its image, a crowd, an image without objects."""
     touching = filled([[0, 0, 20, 20], [0, 180, 40, 200], [150, 0, 200, 60], [160, 160, 200, 200]])
@@ -400,7 +406,7 @@ def test_ap_by_class_names_each_class(scenes):
     assert mean == pytest.approx((by_class["disc"] + by_class["bar"]) / 2)
 
 
-def test_summary_is_the_table_of_pycocotools(scenes, capsys):
+def test_summary_is_the_table_of_pycocotools(scenes, capsys, without_faster_coco_eval):
     detection = as_detection(scenes.load_mask(0)[0][..., :3], [1, 2, 1])
     results = evaluation.coco_results(0, detection)
     coco_eval = evaluation.run_coco_eval(evaluation.coco_ground_truth(scenes), results, "segm")
@@ -436,6 +442,38 @@ def test_an_object_without_pixels_is_left_out_and_named():
     with pytest.warns(UserWarning, match="image 0: an object of class 2 has no pixel"):
         coco_gt = evaluation.coco_ground_truth(dataset)
     assert len(coco_gt.anns) == 1
+
+
+def noisy_results(coco_gt, seed):
+    """Some objects once, some twice, some not, moved by a few pixels; scores with ties."""
+    rng = np.random.default_rng(seed)
+    results = []
+    for annotation in coco_gt.dataset["annotations"]:
+        mask = coco_gt.annToMask(annotation).astype(bool)
+        for _ in range(rng.integers(0, 3)):
+            moved = np.roll(mask, rng.integers(-5, 6, 2), (0, 1))[..., None]
+            class_id = int(rng.integers(1, 3)) if rng.random() < 0.2 else annotation["category_id"]
+            detection = as_detection(moved, [class_id], [round(rng.random(), 1)])
+            results += evaluation.coco_results(annotation["image_id"], detection)
+    return results
+
+
+@decodes_masks
+@pytest.mark.parametrize("iou_type", evaluation.IOU_TYPES)
+def test_faster_coco_eval_gives_the_figures_of_pycocotools(scenes, iou_type, monkeypatch):
+    from pycocotools.cocoeval import COCOeval
+
+    coco_gt = evaluation.coco_ground_truth(scenes)
+    for seed in range(5):
+        results = noisy_results(coco_gt, seed)
+        fast = evaluation.run_coco_eval(coco_gt, results, iou_type)
+        monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+        slow = evaluation.run_coco_eval(coco_gt, results, iou_type)
+        monkeypatch.undo()
+        assert type(slow) is COCOeval and type(fast).__name__ == "COCOeval_faster"
+        assert evaluation.coco_figures(fast) == pytest.approx(evaluation.coco_figures(slow))
+        assert evaluation.ap_by_class(fast) == pytest.approx(evaluation.ap_by_class(slow))
+        assert 0 < evaluation.coco_figures(slow)["AP50"] < 1
 
 
 def test_results_are_plain_values_and_stay_as_they_are(scenes):
@@ -481,6 +519,38 @@ def test_a_file_of_coco_annotations_takes_the_same_results(scenes, tmp_path, cap
     only = evaluation.run_coco_eval(coco_gt, results, "segm", image_ids=[42])
     assert evaluation.coco_figures(only)["AP"] == pytest.approx(1.0)
     assert evaluation.evaluate_coco(coco_gt, results, "bbox")["AP"] == pytest.approx(51 / 101)
+
+
+def test_a_data_set_read_from_a_file_is_scored_by_the_file(capsys):
+    """Ids of its own for images and classes; a class that the data set left out does not count."""
+    from pycocotools.coco import COCO
+
+    coco_gt = COCO()
+    box = {"bbox": [10, 10, 50, 50], "area": 2500, "iscrowd": 0}
+    box["segmentation"] = [[10, 10, 60, 10, 60, 60, 10, 60]]
+    coco_gt.dataset = {
+        "images": [{"id": i, "height": 100, "width": 100} for i in (7, 42)],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 90, **box},
+            {"id": 2, "image_id": 42, "category_id": 90, **box},
+            {"id": 3, "image_id": 42, "category_id": 3, **box},
+        ],
+        "categories": [{"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}],
+    }
+    coco_gt.createIndex()
+    square = filled([[10, 10, 60, 60]], 100)
+    dataset = Scenes([(square, np.array([1])), (square, np.array([1]))], ("BG", "toothbrush"))
+    dataset.image_info = [{"id": 7}, {"id": 42}]
+    dataset.class_info = [{"id": 0}, {"id": 90}]
+    model = model_giving([as_detection(square, [1])] * 2)
+    figures = evaluation.evaluate(model, dataset, coco_gt=coco_gt)
+    assert figures["bbox"]["AP"] == figures["segm"]["AP"] == pytest.approx(1.0)
+    only = evaluation.evaluate(model, dataset, image_ids=[1], coco_gt=coco_gt)
+    assert only["segm"]["AP"] == pytest.approx(1.0)
+    results = evaluation.with_source_ids(dataset, evaluation.detect_results(model, dataset))
+    assert [(r["image_id"], r["category_id"]) for r in results] == [(7, 90), (42, 90)]
+    everything = evaluation.run_coco_eval(coco_gt, results, "segm")
+    assert evaluation.ap_by_class(everything) == pytest.approx({"car": 0, "toothbrush": 1})
 
 
 def test_bad_input_is_named(scenes):
