@@ -142,6 +142,7 @@ class MaskRCNN:
         augmentation=None,
         custom_callbacks=None,
         no_augmentation_sources=None,
+        seed: int = 0,
     ) -> keras.callbacks.History:
         """Train up to an epoch.
 
@@ -150,9 +151,10 @@ class MaskRCNN:
             learning_rate: of SGD.
             epochs: the total, those of earlier calls and of the loaded checkpoint included.
             layers: "heads", "3+", "4+", "5+", "all" or a regular expression of layer names.
-            augmentation: an imgaug augmenter, applied to images and masks alike.
-            custom_callbacks: further Keras callbacks.
+            augmentation: an augmenter, see `mrcnn.data.augment`, for images and masks alike.
+            custom_callbacks: further Keras callbacks, `mrcnn.callbacks.CocoEvaluation` for one.
             no_augmentation_sources: names of sources whose images stay as they are.
+            seed: of the images' order and all that is random about them.
 
         Returns:
             Keras' History of this call.
@@ -185,6 +187,7 @@ class MaskRCNN:
             augmentation=augmentation,
             custom_callbacks=custom_callbacks,
             no_augmentation_sources=no_augmentation_sources,
+            seed=seed,
         )
         # Fewer than asked for where a callback stopped the training.
         self.epoch = max([self.epoch, *(epoch + 1 for epoch in history.epoch)])

@@ -263,6 +263,7 @@ def fit(
     augmentation=None,
     custom_callbacks=(),
     no_augmentation_sources=None,
+    seed: int = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`."""
     train_loader = BatchLoader(
@@ -271,6 +272,7 @@ def fit(
         steps=config.STEPS_PER_EPOCH,
         augmentation=augmentation,
         no_augmentation_sources=no_augmentation_sources,
+        seed=seed,
         initial_epoch=run.epoch,
     )
     val_loader = None
@@ -278,9 +280,10 @@ def fit(
         val_loader = ValidationLoader(val_dataset, config, steps=config.VALIDATION_STEPS)
     os.makedirs(run.log_dir, exist_ok=True)
     callbacks = [
-        keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),
         Checkpoint(run.checkpoint_path),
         *(custom_callbacks or ()),
+        # Last, so that it shows what callbacks add to an epoch's logs.
+        keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),
     ]
     try:
         return model.fit(

@@ -171,6 +171,14 @@ def load_optimizer(model: keras.Model, filepath: str | os.PathLike) -> None:
         variable.assign(array)
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Give every layer of `target` the weights of the layer of its name in `source`."""
+    layers = _weighted_layers(source)
+    for name, layer in _weighted_layers(target).items():
+        for mine, theirs in zip(layer.weights, layers[name].weights, strict=True):
+            mine.assign(theirs)
+
+
 def get_imagenet_weights(architecture: str) -> str:
     """Path of Keras' ImageNet weights of "resnet50" or "resnet101", without the classifier.
 

@@ -40,6 +40,7 @@ inference
 evaluation
 visualize
 mask_rcnn
+callbacks
 legacy
 model
 utils
