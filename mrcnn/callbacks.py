@@ -116,14 +116,13 @@ def read_table(path: str | os.PathLike) -> list[dict[str, float]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     try:
-        return [
-            {**{name: float(cell) for name, cell in row.items() if cell}, "epoch": int(row["epoch"])}
-            for row in rows
-        ]
+        epochs = [int(row["epoch"]) for row in rows]
+        figures = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a table of COCO figures ({error}); move it away to begin a new one."
         ) from error
+    return [{**row, "epoch": epoch} for epoch, row in zip(epochs, figures, strict=True)]
 
 
 def write_table(path: str | os.PathLike, rows: Sequence[dict[str, float]]) -> None:
