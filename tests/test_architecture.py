@@ -19,6 +19,7 @@ geometry.resize
 geometry.masks
 backend
 data.dataset
+data.formats.coco
 data.image
 data.augment
 data.targets
