@@ -13,12 +13,13 @@ from mrcnn.data.targets import pyramid_anchors
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
 from mrcnn.geometry.masks import unmold_mask
 from mrcnn.nn.network import inference_graph
+from mrcnn.weights import Network
 
 
 def build_inference_model(config: Config) -> keras.Model:
     """The model that detects: three inputs, seven outputs, see `inference_graph`."""
     inputs, outputs = inference_graph(config)
-    return keras.Model(inputs, outputs, name="mask_rcnn")
+    return Network(inputs, outputs, name="mask_rcnn")
 
 
 def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from mrcnn import backend, losses
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
 from mrcnn.nn.network import training_graph
-from mrcnn.weights import save_checkpoint
+from mrcnn.weights import Network, save_checkpoint
 
 logger = logging.getLogger("mrcnn")
 
@@ -39,7 +39,7 @@ LAYER_PRESETS = {
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class TrainingModel(keras.Model):
+class TrainingModel(Network):
     """The training graph with the five losses: `TrainingModel(inputs, outputs)`.
 
     Targets are among its inputs, so `fit` and `train_on_batch` take those alone. The loss is

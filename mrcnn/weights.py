@@ -124,6 +124,31 @@ def save_weights(model: keras.Model, filepath: str | os.PathLike) -> None:
                 hdf5.write_layers(file, _keras2_layers(model))
 
 
+@keras.saving.register_keras_serializable("mrcnn")
+class Network(keras.Model):
+    """A Keras model whose own `save_weights` and `load_weights` know `.h5` files as Keras 2 did.
+
+    Files that end in `.weights.h5` are Keras 3's, as for any model.
+    """
+
+    def save_weights(self, filepath, overwrite: bool = True, **kwargs) -> None:
+        if not _is_keras2_name(filepath):
+            return super().save_weights(filepath, overwrite=overwrite, **kwargs)
+        if not overwrite and os.path.exists(filepath):
+            raise ValueError(f"{filepath} exists, and overwrite is False.")
+        save_weights(self, filepath)
+
+    def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs):
+        if not _is_keras2_name(filepath) or skip_mismatch:
+            return super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        load_weights(self, filepath, by_name=kwargs.get("by_name", False))
+
+
+def _is_keras2_name(filepath: str | os.PathLike) -> bool:
+    name = os.fspath(filepath)
+    return name.endswith(".h5") and not name.endswith(".weights.h5")
+
+
 def save_checkpoint(model: keras.Model, filepath: str | os.PathLike) -> None:
     """Save weights as `save_weights` does to `.h5`, and the optimizer's state beside them.
 

@@ -28,7 +28,7 @@ from mrcnn.weights import (
     save_weights,
 )
 from seeded_weights import seeded_weight
-from tests.slim import SlimTrainingConfig, seed_weights
+from tests.slim import SlimInferenceConfig, SlimTrainingConfig, seed_weights
 
 # Keras 3.15's own `save_weights` warns so with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -103,6 +103,19 @@ def test_a_full_model_of_keras_225_loads(slim, goldens, tmp_path):
         file.create_group("optimizer_weights")
     load_weights(slim, tmp_path / "model.h5")
     assert_seeded(slim, 11)
+
+
+def test_the_keras_model_itself_saves_and_loads_files_of_keras_2(slim, goldens, tmp_path):
+    slim.load_weights(str(goldens / SLIM))
+    assert_seeded(slim, 11)
+    slim.save_weights(str(tmp_path / "shapes.h5"))
+    with pytest.raises(ValueError, match="shapes.h5 exists, and overwrite is False"):
+        slim.save_weights(tmp_path / "shapes.h5", overwrite=False)
+    detecting = build_inference_model(SlimInferenceConfig())
+    for path in (tmp_path / "shapes.h5", goldens / SLIM):
+        seed_weights(detecting, 3)
+        detecting.load_weights(path, by_name=True)
+        assert_seeded(detecting, 11)
 
 
 def test_excluded_layers_stay(slim, goldens):
