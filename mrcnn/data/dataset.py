@@ -129,15 +129,22 @@ class Dataset:
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """The masks of an image's objects and their classes; to be overridden.
 
+        An override may call this one for an image without objects: it returns none.
+
         Returns:
-            masks: `[H, W, N]` bool, one object a channel.
+            masks: `[H, W, N]` bool, one object a channel; without objects H and W may be anything.
             class_ids: `[N]` int32; negative for a crowd, a mask around many objects of that class
                 that were not told apart.
+
+        Raises:
+            NotImplementedError: nothing overrides it.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} does not say what the masks of an image are; "
-            "override load_mask(image_id) -> (masks [H, W, N], class_ids [N])."
-        )
+        if getattr(self.load_mask, "__func__", None) is Dataset.load_mask:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say what the masks of an image are; "
+                "override load_mask(image_id) -> (masks [H, W, N], class_ids [N])."
+            )
+        return np.zeros((0, 0, 0), bool), np.zeros(0, np.int32)
 
 
 def _ids_by_source(infos, ids) -> dict[str, int]:

@@ -230,18 +230,25 @@ def _with_mini_masks(sample: Sample, config) -> Sample:
     return replace(sample, masks=mini)
 
 
+class _NoObjects(ValueError):
+    """Of an image that is no mistake, but has nothing to train on."""
+
+
 class BatchLoader(keras.utils.PyDataset):
     """Training batches of a Dataset for `fit`, made by threads, the same for the same seed.
 
     A **pass** shows every image once, in an order of its own. An **epoch** is `steps` batches; the
     next one goes on where it ended, in the middle of a pass if need be.
 
-    An image that cannot be read, that is annotated wrongly or that has no object is named in a
-    warning once, left out from then on, and stood in for by another image of the pass, so that
-    batches stay full. The run stops with the list of such images when there are too many: more
-    than `max_bad_share` of the data set (a single one is forgiven), more than half of at least 20
-    tried, or all. Only OSError and ValueError of the Dataset count as bad data; any other error in
-    it is a mistake in its code and is raised at once, with a note which image it was.
+    An image that cannot be read or that is annotated wrongly is named in a warning once, left out
+    from then on, and stood in for by another image of the pass, so that batches stay full. The
+    run stops with the list of such images when there are too many: more than `max_bad_share` of
+    the data set (a single one is forgiven), more than half of at least 20 tried, or all. Only
+    OSError and ValueError of the Dataset count as bad data; any other error in it is a mistake in
+    its code and is raised at once, with a note which image it was.
+
+    An image without objects is left out too, but any number of them may be: many data sets show
+    empty scenes. Only the first is named.
 
     Give it to `fit` with `shuffle=False`: left to itself, `fit` draws the order of the batches from
     Python's global state. `load_image` and `load_mask` are called from several threads at once.
@@ -306,6 +313,7 @@ class BatchLoader(keras.utils.PyDataset):
         self._within_epoch = False
         self.max_bad_share = max_bad_share
         self.skipped: dict[int, str] = {}
+        self._without_objects: set[int] = set()
         self.failure: Exception | None = None
         self._check()
         self._image_ids = np.array(dataset.image_ids)
@@ -389,7 +397,7 @@ class BatchLoader(keras.utils.PyDataset):
         try:
             annotated = self._read_usable(image_id)
         except (OSError, ValueError) as error:
-            self._skip(image_id, str(error) or type(error).__name__)
+            self._skip(image_id, error)
             return None
         except Exception as error:
             note = f"This came from the Dataset, at {describe_image(self.dataset, image_id)}."
@@ -405,11 +413,11 @@ class BatchLoader(keras.utils.PyDataset):
         return None
 
     def _read_usable(self, image_id: int) -> Annotated:
-        """`_read`, and a ValueError for what is no mistake but cannot be trained on."""
+        """`_read`, and an error for what is no mistake but cannot be trained on."""
         annotated = _read(self.dataset, self.config, image_id)
         height, width = annotated.image.shape[:2]
         if not (annotated.class_ids > 0).any():
-            raise ValueError("it has no objects.")
+            raise _NoObjects("it has no objects.")
         if self.config.IMAGE_RESIZE_MODE == "none" and (height % 64 or width % 64):
             raise ValueError(
                 f"its size is {height}x{width}; with IMAGE_RESIZE_MODE 'none' both sides must be "
@@ -436,13 +444,19 @@ class BatchLoader(keras.utils.PyDataset):
             sample = _with_mini_masks(sample, config)
         return Example(sample, rpn_match, rpn_bbox)
 
-    def _skip(self, image_id: int, reason: str) -> None:
+    def _skip(self, image_id: int, error: Exception) -> None:
         """Leave an image out from now on, say so once, and stop when it is one too many."""
         with self._lock:
             self._tried.add(image_id)
             if image_id not in self.skipped:
-                self.skipped[image_id] = reason
-                log.warning("%s is left out: %s", describe_image(self.dataset, image_id), reason)
+                reason = self.skipped[image_id] = str(error) or type(error).__name__
+                is_named = not isinstance(error, _NoObjects) or not self._without_objects
+                if isinstance(error, _NoObjects):
+                    self._without_objects.add(image_id)
+                    reason += " So are all others without objects."
+                if is_named:
+                    name = describe_image(self.dataset, image_id)
+                    log.warning("%s is left out: %s", name, reason)
         self._stop_if_too_many_bad()
 
     def _note_emptied(self, image_id: int) -> None:
@@ -457,25 +471,28 @@ class BatchLoader(keras.utils.PyDataset):
 
     def _stop_if_too_many_bad(self) -> None:
         with self._lock:
-            bad, tried, count = len(self.skipped), len(self._tried), len(self._image_ids)
+            tried, count = len(self._tried), len(self._image_ids)
+            none_left = len(self.skipped) == count
+            bad = len(self.skipped) - (0 if none_left else len(self._without_objects))
             too_many = (
-                bad == count
+                none_left
                 or bad > max(1, self.max_bad_share * count)
                 or (tried >= _ENOUGH_TO_JUDGE and bad > max(0.5, self.max_bad_share) * tried)
             )
             if too_many:
                 raise ValueError(
                     f"{bad} of the {tried} images tried cannot be trained on (the data set has "
-                    f"{count}, max_bad_share is {self.max_bad_share}):\n{self._bad_list()}"
+                    f"{count}, max_bad_share is {self.max_bad_share}):\n{self._bad_list(none_left)}"
                 )
 
-    def _bad_list(self) -> str:
+    def _bad_list(self, with_empty: bool) -> str:
+        listed = [i for i in self.skipped if with_empty or i not in self._without_objects]
         lines = [
-            f"  {describe_image(self.dataset, image_id)}: {reason}"
-            for image_id, reason in list(self.skipped.items())[:_LISTED]
+            f"  {describe_image(self.dataset, image_id)}: {self.skipped[image_id]}"
+            for image_id in listed[:_LISTED]
         ]
-        if len(self.skipped) > _LISTED:
-            lines.append(f"  and {len(self.skipped) - _LISTED} more")
+        if len(listed) > _LISTED:
+            lines.append(f"  and {len(listed) - _LISTED} more")
         return "\n".join(lines)
 
 

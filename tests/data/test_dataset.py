@@ -83,6 +83,16 @@ def test_load_mask_must_be_overridden(two_sources):
         two_sources.load_mask(0)
 
 
+def test_an_override_may_ask_for_no_objects():
+    class Delegating(Dataset):
+        def load_mask(self, image_id):
+            return super(self.__class__, self).load_mask(image_id)
+
+    masks, class_ids = Delegating().load_mask(0)
+    assert masks.shape == (0, 0, 0) and masks.dtype == bool
+    assert class_ids.shape == (0,) and class_ids.dtype == np.int32
+
+
 def save(path, pixels, mode=None, **options):
     PIL.Image.fromarray(pixels).convert(mode).save(path, **options)
 

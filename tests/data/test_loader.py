@@ -471,7 +471,7 @@ def test_bad_images_are_named_once_and_stood_in_for(boxes_dataset, config, warne
     assert "no objects" in loader.skipped[3] and "no objects" in loader.skipped[8]
     assert "class id 9" in loader.skipped[21]
     messages = warned()
-    assert len(messages) == 4
+    assert len(messages) == 3  # of the two without objects one
     assert "image 5 (boxes 5) is left out: disk on fire" in messages
     assert loader.failure is None
 
@@ -519,6 +519,25 @@ def test_a_few_bad_images_do_not(many, config, count, bad, share):
     dataset = unreadable(many(count), {i: OSError("gone") for i in range(bad)})
     ids = epochs_of(BatchLoader(dataset, config, max_bad_share=share, batch_size=1), 1)
     assert set(ids) == set(range(bad, count))
+
+
+def test_any_number_of_images_may_have_no_objects(boxes_dataset, config, warned):
+    content = [[(1, BOX)] if i % 5 == 0 else [] for i in range(40)]
+    dataset = unreadable(boxes_dataset(content), {5: OSError("gone"), 15: OSError("gone")})
+    loader = BatchLoader(dataset, config)
+    assert set(epochs_of(loader, 2)) == set(range(0, 40, 5)) - {5, 15}
+    assert len(loader.skipped) == 34
+    assert sum("no objects" in message for message in warned()) == 1
+    assert any("image 5 " in message for message in warned())
+
+
+def test_empty_images_do_not_hide_bad_ones(boxes_dataset, config):
+    content = [[(1, BOX)] if i % 2 else [] for i in range(40)]
+    dataset = unreadable(boxes_dataset(content), {i: OSError("gone") for i in range(1, 11, 2)})
+    loader = BatchLoader(dataset, config)
+    with pytest.raises(ValueError, match="5 of the .* images tried") as caught:
+        epochs_of(loader, 1)
+    assert len(str(caught.value).splitlines()) == 6 and "no objects" not in str(caught.value)
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])
