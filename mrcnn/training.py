@@ -11,6 +11,7 @@ import datetime
 import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +51,23 @@ class TrainingModel(Network):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
+        self.loss_weights = {}
+        self.weight_decay = 0.0
 
-    def compile(self, optimizer, loss_weights=None, weight_decay=0.0, **kwargs):
-        """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor."""
+    def compile(self, optimizer, loss_weights=None, weight_decay=None, **kwargs):
+        """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor.
+
+        None keeps what the last call set, or the Config that the model was built from.
+        """
         kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
         super().compile(optimizer=optimizer, **kwargs)
         # Keras starts the mean of the whole loss afresh here; its parts must go with it.
         for mean in self.loss_means.values():
             mean.reset_state()
-        self.loss_weights = dict(loss_weights or {})
-        self.weight_decay = float(weight_decay)
+        if loss_weights is not None:
+            self.loss_weights = dict(loss_weights)
+        if weight_decay is not None:
+            self.weight_decay = float(weight_decay)
 
     def get_compile_config(self):
         return {
@@ -73,6 +81,31 @@ class TrainingModel(Network):
         self.compile(optimizer, config["loss_weights"], config["weight_decay"])
         self.optimizer.build(self.trainable_variables)
 
+    def fit(self, x=None, *args, validation_data=None, **kwargs):
+        """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
+
+        `data_generator` makes such batches, two lists; outputs are not looked at.
+        """
+        if isinstance(x, Iterator):
+            kwargs.setdefault("shuffle", False)
+        return super().fit(
+            _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
+        )
+
+    def fit_generator(
+        self,
+        generator,
+        steps_per_epoch=None,
+        epochs=1,
+        *,
+        max_queue_size=None,
+        workers=None,
+        use_multiprocessing=None,
+        **kwargs,
+    ):
+        """`fit` under its name in Keras 2; the last three arguments have no meaning any more."""
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         total = losses.l2_loss(_decayed(self.trainable_variables), self.weight_decay)
         for name, loss in five_losses(y_pred).items():
@@ -80,6 +113,16 @@ class TrainingModel(Network):
             self.loss_means[name].update_state(loss)
             total = total + loss
         return total
+
+
+def _inputs_alone(data):
+    """A generator of `(inputs, outputs)` as one of `(inputs,)`; anything else as it is.
+
+    TensorFlow takes no lists in a generator's batches.
+    """
+    if not isinstance(data, Iterator):
+        return data
+    return ((tuple(inputs),) for inputs, *_ in data)
 
 
 def five_losses(outputs: dict) -> dict:
@@ -107,7 +150,10 @@ def _decayed(variables):
 def build_training_model(config: Config) -> TrainingModel:
     """The model that `fit` trains."""
     inputs, outputs = training_graph(config)
-    return TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
+    model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
+    model.loss_weights = dict(config.LOSS_WEIGHTS)
+    model.weight_decay = float(config.WEIGHT_DECAY)
+    return model
 
 
 def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:

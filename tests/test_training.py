@@ -189,6 +189,18 @@ def test_loss_weights_scale_the_sum_and_what_is_reported():
     assert total == pytest.approx(sum(weighted.values()) + l2, rel=1e-6)
 
 
+def test_another_optimizer_keeps_loss_weights_and_l2():
+    model, config, _ = tiny_model(WEIGHT_DECAY=0.25, LOSS_WEIGHTS={"rpn_class_loss": 3.0})
+    model.compile(optimizer=keras.optimizers.Adam(0.001), loss=[None] * len(model.outputs))
+    assert model.weight_decay == 0.25 and model.loss_weights == {"rpn_class_loss": 3.0}
+    training.compile_model(model, config, 0.001, 0.9)
+    model.compile(keras.optimizers.Adam(0.001), {"mrcnn_mask_loss": 2.0}, 0.5)
+    model.compile(keras.optimizers.Adam(0.001))
+    assert model.weight_decay == 0.5 and model.loss_weights == {"mrcnn_mask_loss": 2.0}
+    model.compile(keras.optimizers.Adam(0.001), {}, 0.0)
+    assert model.weight_decay == 0 and model.loss_weights == {}
+
+
 def test_l2_counts_only_what_trains():
     model, config, batch = tiny_model()
     outputs = model(batch, training=True)
@@ -363,9 +375,28 @@ def test_given_rois_train_the_heads(monkeypatch):
     inputs, outputs = next(batches)
     log = model.train_on_batch(inputs, return_dict=True)
     assert log["mrcnn_mask_loss"] > 0 and log["mrcnn_bbox_loss"] > 0
-    as_fit_takes_them = ((tuple(inputs),) for inputs, _ in batches)
-    history = model.fit(as_fit_takes_them, steps_per_epoch=2, verbose=0, shuffle=False).history
+    history = model.fit(batches, steps_per_epoch=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("fit", ["fit", "fit_generator"])
+def test_generators_of_inputs_and_outputs_train(fit, monkeypatch):
+    run_eagerly(monkeypatch)
+    model, config, _ = tiny_model()
+    training.compile_model(model, config, 0.001, 0.9)
+    batches, others = (data_generator(random_rectangles(4), config, batch_size=2) for _ in "12")
+    queue = {"max_queue_size": 10, "workers": 2, "use_multiprocessing": True}
+    history = getattr(model, fit)(
+        batches,
+        epochs=2,
+        steps_per_epoch=1,
+        validation_data=others,
+        validation_steps=1,
+        verbose=0,
+        **(queue if fit == "fit_generator" else {}),
+    ).history
+    assert set(LOSS_NAMES) | {"val_loss"} <= set(history)
+    assert np.isfinite(history["loss"]).all() and len(history["val_loss"]) == 2
 
 
 # ---- Run folder --------------------------------------------------------------------------------
