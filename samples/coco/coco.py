@@ -288,7 +288,9 @@ def evaluate_coco(model, dataset, coco, eval_type="bbox", limit=0, image_ids=Non
         The figures by name, see `mrcnn.evaluation.COCO_FIGURES`.
     """
     results, scope = detect(model, dataset, limit, image_ids)
-    return print_figures(coco, results, eval_type, scope)
+    figures = evaluation.coco_figures(evaluation.run_coco_eval(coco, results, eval_type, **scope))
+    print(f"\n{eval_type}", evaluation.summary(figures), sep="\n")
+    return figures
 
 
 def detect(model, dataset, limit=0, image_ids=None):
@@ -305,20 +307,12 @@ def _print_progress(done, total):
         print(f"\rDetecting: {done} of {total} images", end=end, flush=True)
 
 
-def print_figures(coco, results, iou_type, scope, by_class=False):
-    """Compare results with the ground truth and print what comes out."""
-    coco_eval = evaluation.run_coco_eval(coco, results, iou_type, **scope)
-    figures = evaluation.coco_figures(coco_eval)
-    print(f"\n{iou_type}", evaluation.summary(figures), sep="\n")
-    if by_class:
-        print(f"\n{iou_type} AP by class (IoU 0.50:0.95)")
-        for name, ap in evaluation.ap_by_class(coco_eval).items():
-            print(f"  {name:<24} {f'{ap:.3f}' if ap >= 0 else '-':>5}")
-    return figures
-
-
 def evaluate(model, dataset, coco, limit=0, submission=None):
     """Print the figures of boxes and masks and the AP of every class; write a submission.
+
+    Args:
+        model, dataset, coco, limit: as `evaluate_coco` takes them.
+        submission: path of a JSON file for the results, in COCO's format.
 
     Returns:
         `{"bbox": figures, "segm": figures}`.
@@ -327,10 +321,27 @@ def evaluate(model, dataset, coco, limit=0, submission=None):
     if submission:
         write_results(submission, results)
         print(f"{len(results)} detections are in {submission}")
-    return {
-        iou_type: print_figures(coco, results, iou_type, scope, by_class=True)
-        for iou_type in evaluation.IOU_TYPES
-    }
+    figures, by_class = {}, {}
+    for iou_type in evaluation.IOU_TYPES:
+        coco_eval = evaluation.run_coco_eval(coco, results, iou_type, **scope)
+        figures[iou_type] = evaluation.coco_figures(coco_eval)
+        by_class[iou_type] = evaluation.ap_by_class(coco_eval)
+        print(f"\n{iou_type}", evaluation.summary(figures[iou_type]), sep="\n")
+    print("\n" + table_by_class(by_class))
+    return figures
+
+
+def table_by_class(by_class) -> str:
+    """AP of boxes and masks, a line a class; a dash for a class without objects.
+
+    Args:
+        by_class: `{"bbox": {name: AP}, "segm": {name: AP}}`.
+    """
+    lines = [f"{'AP by class':<24} {'bbox':>6} {'segm':>6}"]
+    for name in by_class["bbox"]:
+        values = (by_class[iou_type][name] for iou_type in ("bbox", "segm"))
+        lines.append(f"{name:<24}" + "".join(f" {v:6.3f}" if v >= 0 else "      -" for v in values))
+    return "\n".join(lines)
 
 
 def write_results(path, results) -> None:
