@@ -29,7 +29,7 @@ ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
 
-from mrcnn import evaluation, utils  # noqa: E402
+from mrcnn import evaluation  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.formats import coco as coco_format  # noqa: E402
 
@@ -482,6 +482,8 @@ def load_config(arguments) -> CocoConfig:
     }
     if arguments.batch_size is not None:
         flags |= {"IMAGES_PER_GPU": arguments.batch_size, "GPU_COUNT": 1}
+    if arguments.steps is not None:
+        flags["VALIDATION_STEPS"] = min(config.VALIDATION_STEPS, arguments.steps)
     for name, value in flags.items():
         if value is not None:
             setattr(config, name, value)
@@ -544,7 +546,9 @@ def load_weights(model, weights) -> None:
         return
     if weights == "coco":
         if not os.path.exists(COCO_MODEL_PATH):
-            utils.download_trained_weights(COCO_MODEL_PATH)
+            from mrcnn.utils import download_trained_weights
+
+            download_trained_weights(COCO_MODEL_PATH)
         exclude = None
         if model.config.NUM_CLASSES != CocoConfig.NUM_CLASSES:
             exclude = CLASS_LAYERS
@@ -595,8 +599,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
     add = parser.add_argument_group("train").add_argument
     add("--schedule", choices=tuple(SCHEDULES), help="stages (default: the configuration's)")
-    add("--augmentation", choices=tuple(AUGMENTATIONS), help="(default: flip)")
-    add("--steps", type=int, metavar="N", help="STEPS_PER_EPOCH: batches an epoch")
+    add("--augmentation", choices=tuple(AUGMENTATIONS), help="(default flip)")
+    add("--steps", type=int, metavar="N", help="batches an epoch, and at most to validate")
     add("--epochs", type=int, metavar="N", help="end after epoch N, though the schedule goes on")
     add("--eval-every", type=int, default=0, metavar="N", help="COCO figures every N epochs")
     add("--eval-limit", type=int, default=0, metavar="N", help="on N images (default: all)")
