@@ -376,7 +376,8 @@ def _is_number_list(value) -> bool:
 
 
 # What a setting may be follows from its default, for all but these.
-_FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM")
+# Steps that come of a division are rounded up.
+_FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM", "STEPS_PER_EPOCH", "VALIDATION_STEPS")
 _OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE")
 _STD_DEVS = ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")
 _SHAPES = ("MASK_SHAPE", "MINI_MASK_SHAPE")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -315,7 +316,7 @@ def fit(
     train_loader = BatchLoader(
         train_dataset,
         config,
-        steps=config.STEPS_PER_EPOCH,
+        steps=math.ceil(config.STEPS_PER_EPOCH),
         augmentation=augmentation,
         no_augmentation_sources=no_augmentation_sources,
         seed=seed,
@@ -323,7 +324,8 @@ def fit(
     )
     val_loader = None
     if val_dataset is not None and config.VALIDATION_STEPS:
-        val_loader = ValidationLoader(val_dataset, config, steps=config.VALIDATION_STEPS)
+        steps = math.ceil(config.VALIDATION_STEPS)
+        val_loader = ValidationLoader(val_dataset, config, steps=steps)
     os.makedirs(run.log_dir, exist_ok=True)
     callbacks = [
         Checkpoint(run.checkpoint_path),

@@ -246,6 +246,7 @@ def test_what_json_cannot_hold_is_refused_and_nothing_is_written(tmp_path):
 WORKS = [
     {},
     {"IMAGES_PER_GPU": np.int32(3), "STEPS_PER_EPOCH": np.int64(1)},
+    {"STEPS_PER_EPOCH": 131 / 4, "VALIDATION_STEPS": 2.5},
     {"LEARNING_RATE": np.float32(0.1), "DETECTION_MIN_CONFIDENCE": 0, "LEARNING_MOMENTUM": 0},
     {"IMAGE_MIN_SCALE": 1.5, "GRADIENT_CLIP_NORM": 1},
     {"USE_MINI_MASK": np.bool_(False), "USE_RPN_ROIS": False},

@@ -80,3 +80,20 @@ def pictures(folder: Path) -> None:
         image = np.full((*shape, 3), 25, np.uint8)
         image[10:34, 12:36] = (220, 60, 40)
         skimage.io.imsave(folder / name, image, check_contrast=False)
+
+
+def boxes_in_xml(folder: Path) -> None:
+    """`images/<number>.jpg` and `annots/<number>.xml`, seven of them."""
+    for kind in ("images", "annots"):
+        (folder / kind).mkdir(parents=True)
+    for i in range(7):
+        height, width, box = 60 + i, 90, (10 + 5 * i, 8, 45 + 5 * i, 40)
+        image = np.full((height, width, 3), GROUND, np.uint8)
+        image[box[1] : box[3], box[0] : box[2]] = (200, 150, 90)
+        skimage.io.imsave(folder / "images" / f"{i:05d}.jpg", image, check_contrast=False)
+        sides = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        corners = "".join(f"<{name}>{side}</{name}>" for name, side in sides)
+        (folder / "annots" / f"{i:05d}.xml").write_text(
+            f"<annotation><size><width>{width}</width><height>{height}</height></size>"
+            f"<object><name>deer</name><bndbox>{corners}</bndbox></object></annotation>"
+        )

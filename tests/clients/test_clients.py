@@ -216,6 +216,7 @@ def test_inspection(run):
     assert re.search(r"convolutions \d\d True", printed)
 
 
+@pytest.mark.slow
 def test_generator_training(run, eagerly):
     printed = run("generator_training.py", ".")
     steps = re.findall(r"train_on_batch \d (\S+)", printed)
@@ -228,6 +229,19 @@ def test_generator_training(run, eagerly):
     assert float(re.search(r"given rois 8 (\S+)", printed).group(1)) > 0
     seen, kept, masks = re.search(r"detector (\d+) (\d+) \(64, 64, (\d+)\)", printed).groups()
     assert int(seen) > 1 and kept == masks == "1"
+
+
+def test_xml_boxes(run, eagerly):
+    make_data.boxes_in_xml(Path("deer"))
+    printed = run("xml_boxes.py", "deer")
+    assert "Train: 5\nTest: 2\nboxes [[8, 10, 40, 45]]" in printed
+    assert "STEPS_PER_EPOCH                2.5" in printed
+    assert "history 1 1" in printed
+    assert checkpoints(".") == ["mask_rcnn_deer_cfg_0001.h5"]
+    for subset in ("Train", "Test"):
+        assert 0 <= number(f"{subset} mAP:", printed) <= 1
+    assert_picture("truth.png")
+    assert_picture("predicted.png")
 
 
 def test_minimal_detect(run):
