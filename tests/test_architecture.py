@@ -20,6 +20,7 @@ geometry.masks
 backend
 data.dataset
 data.formats.coco
+data.formats.via
 data.image
 data.augment
 data.targets
