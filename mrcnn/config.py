@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 RESIZE_MODES = ("square", "pad64", "crop", "none")
-BACKBONES = ("resnet50", "resnet101")
+BACKBONES = ("resnet50", "resnet101", "resnet50_v1_5", "resnet101_v1_5")
 # The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
 LOSS_NAMES = (
     "rpn_class_loss",
@@ -62,8 +62,8 @@ class Config:
     VALIDATION_STEPS = 50
 
     # ---- Network ----------------------------------------------------------------------------
-    # "resnet50", "resnet101", or a callable
-    # (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
+    # "resnet50", "resnet101"; "resnet50_v1_5", "resnet101_v1_5" for weights of PyTorch; or a
+    # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
     BACKBONE = "resnet101"
     # For a callable BACKBONE: image_shape -> [levels, (height, width)] of its pyramid.
     COMPUTE_BACKBONE_SHAPE = None
@@ -92,6 +92,10 @@ class Config:
     IMAGE_CHANNEL_COUNT = 3
     # One value a channel, subtracted from images of 0..255.
     MEAN_PIXEL = np.array([123.7, 116.8, 103.9])
+    # Then divided by this, one number or one a channel. Weights of PyTorch want both times 255 of
+    # what is said for images of 0..1: of ImageNet, [123.675, 116.28, 103.53] and
+    # [58.395, 57.12, 57.375].
+    PIXEL_STD = 1.0
 
     # ---- Anchors and proposals --------------------------------------------------------------
     # Side of a square anchor in pixels, one a pyramid level.
@@ -296,7 +300,7 @@ class Config:
                 "need five, one a pyramid level P2 to P6."
             )
         for name in _ALL_ABOVE_ZERO:
-            if min(getattr(self, name)) <= 0:
+            if np.min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; all must be above 0.")
         if list(self.MASK_SHAPE) != [2 * self.MASK_POOL_SIZE] * 2:
             raise ValueError(
@@ -307,6 +311,11 @@ class Config:
             raise ValueError(
                 f"MEAN_PIXEL has {len(self.MEAN_PIXEL)} values and IMAGE_CHANNEL_COUNT is "
                 f"{self.IMAGE_CHANNEL_COUNT}; it needs one value a channel."
+            )
+        if np.size(self.PIXEL_STD) not in (1, self.IMAGE_CHANNEL_COUNT):
+            raise ValueError(
+                f"PIXEL_STD has {np.size(self.PIXEL_STD)} values and IMAGE_CHANNEL_COUNT is "
+                f"{self.IMAGE_CHANNEL_COUNT}; it needs one number, or one a channel."
             )
 
     def _check_image_size(self) -> None:
@@ -415,6 +424,7 @@ _ALL_ABOVE_ZERO = (
     "RPN_BBOX_STD_DEV",
     "BBOX_STD_DEV",
     "MINI_MASK_SHAPE",
+    "PIXEL_STD",
 )
 
 
@@ -424,6 +434,9 @@ def _wanted_kind(name: str, default):
         return None
     if name == "TRAIN_BN":
         return "True, False or None", lambda value: value is None or _is_bool(value)
+    if name == "PIXEL_STD":
+        words = "a number, or a list of one a channel"
+        return words, lambda value: _is_number(value) or _is_number_list(value)
     if name in _STD_DEVS:
         words = "four numbers, one each for dy, dx, log dh and log dw"
         return words, lambda value: _is_number_list(value) and len(value) == 4

@@ -61,6 +61,8 @@ DEFAULTS = {
     "TRAIN_BN": False,
     "GRADIENT_CLIP_NORM": 5.0,
 }
+# Settings that the original does not have; their values change nothing.
+ADDED = {"PIXEL_STD": 1.0}
 DERIVED = {"BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"}
 
 
@@ -97,7 +99,8 @@ def test_default_is_the_originals(name):
 
 
 def test_there_are_no_other_settings():
-    assert set(Config().names()) == DEFAULTS.keys() | DERIVED
+    assert set(Config().names()) == DEFAULTS.keys() | ADDED.keys() | DERIVED
+    assert {name: getattr(Config, name) for name in ADDED} == ADDED
 
 
 def test_derived_values_follow_what_they_depend_on():
@@ -146,8 +149,9 @@ def test_display_prints_every_setting_and_the_users_own(capsys):
 
 
 def test_backbone_shapes_round_up():
-    shapes = compute_backbone_shapes(Config(), (1024, 1000, 3))
-    assert shapes.tolist() == [[256, 250], [128, 125], [64, 63], [32, 32], [16, 16]]
+    for backbone in ("resnet101", "resnet50_v1_5"):
+        shapes = compute_backbone_shapes(changed(BACKBONE=backbone), (1024, 1000, 3))
+        assert shapes.tolist() == [[256, 250], [128, 125], [64, 63], [32, 32], [16, 16]]
     config = changed(BACKBONE=a_backbone, COMPUTE_BACKBONE_SHAPE=its_shapes)
     assert compute_backbone_shapes(config, (128, 128, 3)).tolist() == [[2, 3]] * 5
 
@@ -158,6 +162,7 @@ def test_backbone_shapes_round_up():
 def test_json_round_trip_keeps_values_and_kinds(tmp_path):
     config = changed(
         MEAN_PIXEL=np.array([1.5, 2.0, 3.0]),
+        PIXEL_STD=[4.0, 5.0, 6.0],
         RPN_ANCHOR_SCALES=(8, 16, 32, 64, 128),
         STEPS_PER_EPOCH=np.int64(7),
         LEARNING_RATE=np.float32(0.5),
@@ -256,7 +261,12 @@ WORKS = [
     {"MASK_POOL_SIZE": 7, "MASK_SHAPE": (14, 14)},
     {"MASK_POOL_SIZE": 7, "MASK_SHAPE": np.array([14, 14])},
     {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": [110]},
+    {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": [110], "PIXEL_STD": [50]},
+    {"PIXEL_STD": 58},
+    {"PIXEL_STD": np.array([58.395, 57.12, 57.375])},
     {"BACKBONE": "resnet50"},
+    {"BACKBONE": "resnet50_v1_5"},
+    {"BACKBONE": "resnet101_v1_5"},
     {"BACKBONE": a_backbone, "COMPUTE_BACKBONE_SHAPE": its_shapes},
     {"LOSS_WEIGHTS": {"rpn_class_loss": 2}},
     {"IMAGE_MIN_DIM": 100, "IMAGE_MAX_DIM": 128},
@@ -338,6 +348,11 @@ CANNOT_WORK = [
     ({"MEAN_PIXEL": 110.0}, ["MEAN_PIXEL is 110.0", "list of numbers"]),
     ({"MEAN_PIXEL": np.array(110.0)}, ["MEAN_PIXEL", "list of numbers"]),
     ({"MEAN_PIXEL": [None] * 3}, ["MEAN_PIXEL", "list of numbers"]),
+    ({"PIXEL_STD": 0}, ["PIXEL_STD is 0", "above 0"]),
+    ({"PIXEL_STD": [1.0, -1.0, 1.0]}, ["PIXEL_STD", "above 0"]),
+    ({"PIXEL_STD": [1.0, 1.0]}, ["PIXEL_STD has 2", "IMAGE_CHANNEL_COUNT is 3"]),
+    ({"PIXEL_STD": "58"}, ["PIXEL_STD is '58'", "a number, or a list"]),
+    ({"PIXEL_STD": None}, ["PIXEL_STD is None", "a number, or a list"]),
     ({"MASK_SHAPE": [14, 14]}, ["MASK_SHAPE is [14, 14]", "[28, 28]"]),
     ({"MASK_POOL_SIZE": 7}, ["MASK_POOL_SIZE 7", "[14, 14]"]),
     ({"MINI_MASK_SHAPE": (56,)}, ["MINI_MASK_SHAPE is (56,)", "two whole numbers"]),
@@ -345,7 +360,8 @@ CANNOT_WORK = [
     ({"MINI_MASK_SHAPE": (56.5, 56)}, ["MINI_MASK_SHAPE"]),
     ({"BBOX_STD_DEV": [0.1, 0.1]}, ["BBOX_STD_DEV is [0.1, 0.1]", "four numbers"]),
     ({"RPN_BBOX_STD_DEV": [0.1, 0.1, 0.2, 0.0]}, ["RPN_BBOX_STD_DEV", "above 0"]),
-    ({"BACKBONE": "resnet34"}, ["BACKBONE is 'resnet34'", "resnet50, resnet101"]),
+    ({"BACKBONE": "resnet34"}, ["BACKBONE is 'resnet34'", "resnet101, resnet50_v1_5"]),
+    ({"BACKBONE": "resnet50_v1.5"}, ["BACKBONE is 'resnet50_v1.5'", "resnet50_v1_5"]),
     ({"BACKBONE": None}, ["BACKBONE is None"]),
     ({"BACKBONE": a_backbone}, ["COMPUTE_BACKBONE_SHAPE is None"]),
     ({"LOSS_WEIGHTS": [1.0]}, ["LOSS_WEIGHTS is [1.0]", "dict"]),

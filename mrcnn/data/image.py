@@ -1,8 +1,9 @@
 """Images for the network: resized or padded, molded, and described by an image meta row.
 
-Molding subtracts the mean colour. An image meta row says what was done to an image, so that
-detections can be undone into it: `[1 id, 3 original shape, 3 shape, 4 window, 1 scale, NUM_CLASSES
-active classes]`. The window is the part of the resized image that is not padding.
+Molding subtracts the mean colour and divides by PIXEL_STD, which is 1 unless set. An image meta
+row says what was done to an image, so that detections can be undone into it: `[1 id, 3 original
+shape, 3 shape, 4 window, 1 scale, NUM_CLASSES active classes]`. The window is the part of the
+resized image that is not padding.
 """
 
 from __future__ import annotations
@@ -156,13 +157,16 @@ def mold_mask(mask: np.ndarray, config) -> np.ndarray:
 
 
 def mold_image(images: np.ndarray, config) -> np.ndarray:
-    """Images `[..., channels]` of 0..255 less MEAN_PIXEL, float32."""
-    return np.asarray(images, np.float32) - np.asarray(config.MEAN_PIXEL, np.float32)
+    """Images `[..., channels]` of 0..255 less MEAN_PIXEL, divided by PIXEL_STD, float32."""
+    molded = np.asarray(images, np.float32) - np.asarray(config.MEAN_PIXEL, np.float32)
+    molded /= np.asarray(config.PIXEL_STD, np.float32)
+    return molded
 
 
 def unmold_image(normalized_images: np.ndarray, config) -> np.ndarray:
     """The inverse of `mold_image`, `[..., channels]` uint8."""
-    pixels = np.asarray(normalized_images, np.float32) + np.asarray(config.MEAN_PIXEL, np.float32)
+    pixels = np.asarray(normalized_images, np.float32) * np.asarray(config.PIXEL_STD, np.float32)
+    pixels = pixels + np.asarray(config.MEAN_PIXEL, np.float32)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 

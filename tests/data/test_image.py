@@ -177,6 +177,37 @@ def test_molding_is_undone_exactly():
     assert unmold_image(molded, config).dtype == np.uint8
 
 
+def test_molding_without_pixel_std_is_the_originals_to_the_bit():
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 9, 3)).astype(np.float32)
+    mean = Config.MEAN_PIXEL.astype(np.float32)
+    np.testing.assert_array_equal(mold_image(images, Config()), images - mean)
+    molded = images / 100
+    expected = np.clip(np.rint(molded + mean), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(unmold_image(molded, Config()), expected)
+
+
+def test_molding_for_weights_of_pytorch():
+    """Scaled to 0..1, less the mean, divided by the deviation, as torchvision says it."""
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    config = Config()
+    config.MEAN_PIXEL, config.PIXEL_STD = 255 * mean, 255 * std
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    molded = mold_image(image, config)
+    assert molded.dtype == np.float32
+    np.testing.assert_allclose(molded, (image / 255 - mean) / std, atol=1e-6)
+    np.testing.assert_array_equal(unmold_image(molded, config), image)
+
+
+@pytest.mark.parametrize("pixel_std", [58.0, [58.0], (50, 60, 70), np.array([50.0, 60.0, 70.0])])
+def test_pixel_std_is_one_number_or_one_a_channel(pixel_std):
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+    config = Config()
+    config.PIXEL_STD = pixel_std
+    expected = (image - config.MEAN_PIXEL) / np.broadcast_to(pixel_std, 3)
+    np.testing.assert_allclose(mold_image(image, config), expected, atol=1e-5)
+    np.testing.assert_array_equal(unmold_image(mold_image(image, config), config), image)
+
+
 def test_molded_reference(golden):
     numbers = golden("training.npz")
     for i in range(2):

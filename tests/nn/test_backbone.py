@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from mrcnn.nn.backbone import BatchNorm, conv_block, identity_block, resnet_graph
+from mrcnn.nn.backbone import (
+    BatchNorm,
+    conv_block,
+    identity_block,
+    resnet_graph,
+    resnet_v1_5_graph,
+)
 from tests.layer_contract import check_layer, copy_weights
 
 STATISTICS = {"moving_mean": 5.0, "moving_variance": 4.0}
@@ -129,3 +135,137 @@ def test_resnet_without_stage_5():
 def test_another_architecture_is_refused():
     with pytest.raises(ValueError, match="'resnet34'.*resnet50, resnet101"):
         resnet_graph(keras.Input((64, 64, 3)), "resnet34")
+
+
+# ---- Version 1.5, PyTorch's ------------------------------------------------------------------
+
+
+def the_stem_and_first_blocks(channels=3):
+    """C1, the first two blocks of stage 2 and the first of stage 3, weights drawn from a seed."""
+    image = keras.Input((None, None, channels))
+    maps = resnet_v1_5_graph(image, "resnet50_v1_5", train_bn=False)
+    blocks = keras.Model(image, maps[2])
+    ends = [blocks.get_layer(f"res{block}_out").output for block in ("2a", "2b", "3a")]
+    model = keras.Model(image, [maps[0], *ends])
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        spread = 0.5 * (np.prod(weight.shape[:-1]) / 2) ** -0.5 if weight.name == "kernel" else 0.2
+        centre = 1.0 if weight.name in ("gamma", "moving_variance") else 0.0
+        weight.assign(rng.uniform(centre - spread, centre + spread, weight.shape))
+    return model
+
+
+def convolve(x, kernel, stride, padding):
+    """PyTorch's Conv2d by sums over the kernel's cells, float64."""
+    x = np.pad(x, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+    side = kernel.shape[0]
+    height, width = ((size - side) // stride + 1 for size in x.shape[1:3])
+    out = 0
+    for i in range(side):
+        for j in range(side):
+            rows = slice(i, i + stride * (height - 1) + 1, stride)
+            columns = slice(j, j + stride * (width - 1) + 1, stride)
+            out = out + x[:, rows, columns] @ kernel[i, j]
+    return out
+
+
+def pool(x):
+    """PyTorch's MaxPool2d(3, stride=2, padding=1): borders of -inf."""
+    x = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-np.inf)
+    height, width = ((size - 3) // 2 + 1 for size in x.shape[1:3])
+    windows = [
+        x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+        for i in range(3)
+        for j in range(3)
+    ]
+    return np.max(windows, axis=0)
+
+
+def plain_v1_5(model, x):
+    """The same maps by NumPy, after torchvision's description."""
+
+    def conv_bn(x, name, stride=1, padding=0):
+        (kernel,) = arrays_of(model, name[0])
+        gamma, beta, mean, variance = arrays_of(model, name[1])
+        x = convolve(x, kernel, stride, padding)
+        return (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+
+    def block(x, block, stride):
+        def branch(x, part, stride=1, padding=0):
+            names = (f"res{block}_branch{part}", f"bn{block}_branch{part}")
+            return conv_bn(x, names, stride, padding)
+
+        y = np.maximum(branch(x, "2a"), 0)
+        y = np.maximum(branch(y, "2b", stride, 1), 0)
+        y = branch(y, "2c")
+        return np.maximum(y + (branch(x, "1", stride) if block.endswith("a") else x), 0)
+
+    maps = [pool(np.maximum(conv_bn(x, ("conv1", "bn_conv1"), 2, 3), 0))]
+    maps.append(block(maps[-1], "2a", 1))
+    maps.append(block(maps[-1], "2b", 1))
+    # The last block of stage 2 stands between them in the network.
+    maps.append(block(block(maps[-1], "2c", 1), "3a", 2))
+    return maps
+
+
+def arrays_of(model, name):
+    return [keras.ops.convert_to_numpy(w).astype(np.float64) for w in model.get_layer(name).weights]
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 128), (67, 45)])
+def test_v1_5_is_pytorchs_layout_on_any_size(height, width):
+    model = the_stem_and_first_blocks()
+    x = values(2, height, width, 3)
+    expected = plain_v1_5(model, x.astype(np.float64))
+    for actual, wanted in zip(model(x), expected, strict=True):
+        assert actual.shape == wanted.shape
+        np.testing.assert_allclose(actual, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_v1_5_has_the_originals_names_and_shapes():
+    image = keras.Input((None, None, 3))
+    ours = keras.Model(image, resnet_v1_5_graph(image, "resnet50_v1_5", stage5=True))
+    originals = keras.Model(image, resnet_graph(image, "resnet50", stage5=True))
+
+    def weights(model):
+        return {
+            (layer.name, weight.name): tuple(weight.shape)
+            for layer in model.layers
+            for weight in layer.weights
+            if weight.name != "bias"
+        }
+
+    assert weights(ours) == weights(originals)
+    assert not [w.path for w in ours.weights if w.name == "bias"]
+    size = (2, 128, 64, 3)
+    assert ours.compute_output_shape(size) == originals.compute_output_shape(size)
+    outputs = {layer.name for layer in ours.layers if layer.name.endswith("_out")}
+    assert outputs == {x.name for x in originals.layers if x.name.endswith("_out")}
+    norms = [x for x in ours.layers if isinstance(x, BatchNorm)]
+    assert all((x.epsilon, x.momentum, x.train_bn) == (1e-5, 0.9, True) for x in norms)
+
+
+def test_v1_5_of_101_layers_has_23_blocks_in_stage_4():
+    image = keras.Input((64, 64, 3))
+    maps = resnet_v1_5_graph(image, "resnet101_v1_5", train_bn=False)
+    assert maps[4] is None and maps[3].shape == (None, 4, 4, 1024)
+    layers = keras.Model(image, maps[3]).layers
+    ends = [x.name for x in layers if x.name.endswith("_out")]
+    assert ends[-23:] == [f"res4{chr(ord('a') + i)}_out" for i in range(23)]
+    assert ends[:7] == [f"res{end}_out" for end in ("2a", "2b", "2c", "3a", "3b", "3c", "3d")]
+    assert len(ends) == 30
+    assert {x.train_bn for x in layers if isinstance(x, BatchNorm)} == {False}
+
+
+def test_v1_5_saves_and_loads(tmp_path):
+    model, x = the_stem_and_first_blocks(channels=1), values(1, 64, 64, 1)
+    model.save(tmp_path / "resnet.keras")
+    again = keras.saving.load_model(tmp_path / "resnet.keras")
+    for actual, expected in zip(again(x), model(x), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("architecture", ["resnet50", None, "resnet152_v1_5"])
+def test_another_v1_5_architecture_is_refused(architecture):
+    with pytest.raises(ValueError, match=f"{architecture!r}.*resnet50_v1_5, resnet101_v1_5"):
+        resnet_v1_5_graph(keras.Input((64, 64, 3)), architecture)
