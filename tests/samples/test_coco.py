@@ -18,6 +18,7 @@ from mrcnn.data.augment import augment
 from mrcnn.geometry.masks import extract_bboxes
 from samples.coco import coco as sample
 from tests import coco_data
+from tests.tiny import run_eagerly
 
 
 def make_coco(folder, year="2017", subsets=("train", "val"), data=None):
@@ -595,7 +596,8 @@ def test_the_sample_runs_from_anywhere(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_continue_and_evaluate_from_the_command_line(tmp_path, capsys):
+def test_train_continue_and_evaluate_from_the_command_line(tmp_path, monkeypatch, capsys):
+    run_eagerly(monkeypatch)
     settings = {
         "BACKBONE": "resnet50",
         "IMAGE_MIN_DIM": 64,
