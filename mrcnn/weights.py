@@ -1,7 +1,8 @@
 """Weights in and out, matched by layer name.
 
 A *weighted layer* is a layer of the model that holds weights. A nested model such as `rpn_model`
-counts as the layers inside it, a wrapper as itself. `mrcnn/hdf5.py` has the file layouts.
+counts as the layers inside it, a wrapper as itself. `mrcnn/hdf5.py` has the layouts of Keras'
+files, `mrcnn/pytorch.py` reads PyTorch's.
 """
 
 import difflib
@@ -9,21 +10,23 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 
-from mrcnn import hdf5
+from mrcnn import hdf5, pytorch
 
 logger = logging.getLogger("mrcnn")
 
 # keras.applications builds its ResNets with this epsilon in every batch normalisation.
 _KERAS_RESNET_EPSILON = 1.001e-5
 _KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)")
+# A layer that ResNet101 has and ResNet50 has not.
+_DEEP_RESNET_LAYER = "res4g_branch2a"
 
 # Address and MD5 as in keras/src/applications/resnet.py; the first MD5 is what the address serves.
 # The second is the file of deep-learning-models v0.2, which the original downloaded under the same
@@ -45,6 +48,7 @@ class LoadReport:
         excluded: layers left alone because `exclude` names them or the model they lie in.
         missing: layers of the model that the file does not hold, left alone.
         unexpected: layers of the file that the model does not have.
+        skipped: what else a checkpoint of PyTorch holds: a classifier, the optimizer's state.
     """
 
     filepath: str
@@ -52,10 +56,11 @@ class LoadReport:
     excluded: list[str]
     missing: list[str]
     unexpected: list[str]
+    skipped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} layers loaded"]
-        for what in ("excluded", "missing", "unexpected"):
+        for what in ("excluded", "missing", "unexpected", "skipped"):
             if names := getattr(self, what):
                 parts.append(f"{len(names)} {what} ({_shorten(names)})")
         return f"{self.filepath}: " + ", ".join(parts)
@@ -71,7 +76,9 @@ def load_weights(
 
     Args:
         filepath: Keras 2 `.h5` (weights alone or a full model) or Keras 3 `.weights.h5`. A ResNet
-            under keras.applications' layer names loads into one under the original's.
+            under keras.applications' layer names loads into one under the original's. Checkpoints
+            of PyTorch (`.ckpt`, `.pth`, `.pt`, `.bin`) and `.safetensors` of a ResNet load into a
+            BACKBONE of version 1.5, see `pytorch.resnet_weights`.
         by_name: False: file and model must hold the same layers. True: load the layers that both
             hold, and log a warning that names the others.
         exclude: names of layers to leave as they are. A nested model's name stands for all layers
@@ -82,28 +89,53 @@ def load_weights(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds no Keras weights; a layer has another number of
-            weights or other shapes than in the model; by_name=False and the layers differ;
-            by_name=True and no layer is in both; `exclude` names no layer of the model.
+        ImportError: a `.safetensors` file, and the package safetensors is not installed.
+        ValueError: the file is damaged, holds no weights, or those for another BACKBONE; a layer
+            has another number of weights or other shapes than in the model; by_name=False and the
+            layers differ; by_name=True and no layer is in both; `exclude` names no layer of the
+            model.
     """
     layers = _weighted_layers(model)
     excluded = _excluded_layers(model, exclude or [])
+    if pytorch.is_checkpoint(filepath):
+        report, arrays = _read_checkpoint(filepath, layers, excluded, by_name)
+    else:
+        report, arrays = _read_hdf5(filepath, layers, excluded, by_name)
+    for name in report.loaded:
+        for variable, array in zip(layers[name].weights, arrays[name], strict=True):
+            variable.assign(array)
+    level = logging.WARNING if report.missing or report.unexpected else logging.INFO
+    logger.log(level, "%s", report)
+    return report
+
+
+def _read_hdf5(filepath, layers, excluded, by_name) -> tuple[LoadReport, dict[str, list]]:
+    """The report of what is to be loaded, and its arrays by layer name."""
     with hdf5.open_weights(filepath) as file:
         stored, renamed = _with_original_names(hdf5.read_layers(file, whole=layers), layers)
         report = _compare_names(file.filename, layers, stored, excluded)
         _require_match(report, by_name)
+        _require_no_older_resnet(report, layers, stored)
         _require_same_shapes(report, layers, stored)
-        values: list[tuple[keras.Variable, np.ndarray]] = []
-        for name in report.loaded:
-            arrays = hdf5.read_arrays(stored[name])
-            if name in renamed:
-                arrays = _fold_epsilon(layers[name], arrays)
-            values += zip(layers[name].weights, arrays, strict=True)
-    for variable, array in values:
-        variable.assign(array)
-    level = logging.WARNING if report.missing or report.unexpected else logging.INFO
-    logger.log(level, "%s", report)
-    return report
+        arrays = {name: hdf5.read_arrays(stored[name]) for name in report.loaded}
+    for name in renamed & arrays.keys():
+        arrays[name] = _fold_epsilon(layers[name], arrays[name])
+    return report, arrays
+
+
+def _read_checkpoint(filepath, layers, excluded, by_name) -> tuple[LoadReport, dict[str, list]]:
+    """As `_read_hdf5`, of a ResNet in a checkpoint of PyTorch or a safetensors file."""
+    tensors, skipped = pytorch.read_checkpoint(filepath)
+    try:
+        stored, unused = pytorch.resnet_weights(tensors)
+    except ValueError as error:
+        raise ValueError(f"{filepath} does not fit the model: {error}") from None
+    _require_its_backbone(filepath, layers, stored)
+    report = _compare_names(os.fspath(filepath), layers, stored, excluded)
+    report.skipped.extend([*unused, *skipped])
+    _require_match(report, by_name)
+    _require_same_shapes(report, layers, stored)
+    return report, stored
 
 
 def save_weights(model: keras.Model, filepath: str | os.PathLike) -> None:
@@ -351,8 +383,52 @@ def _require_match(report: LoadReport, by_name: bool) -> None:
         )
 
 
-def _require_same_shapes(
+def _require_its_backbone(
+    filepath: str | os.PathLike, layers: dict[str, keras.Layer], stored: Collection[str]
+) -> None:
+    """The model is the ResNet that the checkpoint was trained as, stride on the 3x3 convolution.
+
+    The original's has the same names with another stride, and would give other numbers.
+    """
+    fits = "resnet101_v1_5" if _DEEP_RESNET_LAYER in stored else "resnet50_v1_5"
+    if "res3a_branch2b" not in layers:
+        found = "has no ResNet"
+    elif not _is_v1_5(layers):
+        found = "has the original's ResNet, its stride on another convolution than PyTorch's"
+    elif (_DEEP_RESNET_LAYER in layers) != (_DEEP_RESNET_LAYER in stored):
+        found = f"has a ResNet{101 if _DEEP_RESNET_LAYER in layers else 50}"
+    else:
+        return
+    raise ValueError(
+        f'{filepath} is a checkpoint for BACKBONE = "{fits}"; this model {found}. Build it with '
+        "that BACKBONE"
+    )
+
+
+def _require_no_older_resnet(
     report: LoadReport, layers: dict[str, keras.Layer], stored: hdf5.Layers
+) -> None:
+    """A file of the original's ResNet is not loaded into one of version 1.5."""
+    name = "res3a_branch2b"
+    if name in report.loaded and _is_v1_5(layers) and len(stored[name]) == 2:
+        fits = "resnet101" if _DEEP_RESNET_LAYER in stored else "resnet50"
+        raise ValueError(
+            f'{report.filepath} is a file for BACKBONE = "{fits}", whose convolutions have biases; '
+            "this model has PyTorch's ResNet, version 1.5, its stride on another convolution. "
+            "Build it with that BACKBONE"
+        )
+
+
+def _is_v1_5(layers: dict[str, keras.Layer]) -> bool:
+    """Has the model's ResNet the stride where PyTorch has it, on the 3x3 convolution?"""
+    strides = getattr(layers.get("res3a_branch2b"), "strides", None)
+    return strides is not None and tuple(strides) == (2, 2)
+
+
+def _require_same_shapes(
+    report: LoadReport,
+    layers: dict[str, keras.Layer],
+    stored: Mapping[str, Sequence[h5py.Dataset | np.ndarray]],
 ) -> None:
     differences = {}
     for name in report.loaded:

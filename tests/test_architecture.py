@@ -36,6 +36,8 @@ nn.detections
 nn.network
 losses
 hdf5
+pickles
+pytorch
 weights
 training
 inference

@@ -1,0 +1,186 @@
+"""A pickle read as data: nothing that it names is imported, and nothing that it asks for is called.
+
+A pickle is a program for a small machine with a stack, and Python's own reader runs it: whatever
+function of whatever module it names is called with whatever it says. Here the machine has lists,
+tuples, dicts, numbers and strings, a name stays a name, and an object of a class that the caller
+does not answer for is an empty `Object`. So a hostile file runs no code.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_LITERALS = frozenset(
+    """
+    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
+    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+    """.split()
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_TUPLE_LENGTHS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+# What the machine itself raises where operations do not fit together.
+_DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class Name:
+    """A function or class that the pickle names, `module.name`; it was not looked up."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """Stands for an object of a class, or the result of a call, that nobody answers for.
+
+    Attributes:
+        name: of the class or function.
+    """
+
+    name: str
+
+
+def read_pickle(
+    file: BinaryIO,
+    calls: Mapping[str, Callable[[tuple], object]],
+    load: Callable[[object], object],
+) -> tuple[object, list[str]]:
+    """The value of one pickle, and the names in it that `calls` does not answer for.
+
+    Args:
+        file: stands at the pickle's start, and behind its end afterwards.
+        calls: by name, `module.name`, what to do instead of calling that with these arguments.
+        load: what stands for a persistent id, the reference to something outside the pickle.
+
+    Raises:
+        ValueError: no pickle, or a damaged one.
+    """
+    try:
+        return _run(file, calls, load)
+    except _DAMAGE as error:
+        raise ValueError(f"the pickle is damaged ({error})") from error
+
+
+def _run(file, calls, load):
+    stack: list = []
+    marks: list[int] = []
+    memo: dict[int, object] = {}
+    unknown: dict[str, None] = {}  # in the order of the pickle
+
+    def since_mark() -> list:
+        return _cut(stack, marks.pop())
+
+    def name(*parts) -> Name:
+        whole = ".".join(str(part) for part in parts if isinstance(part, str))
+        if whole not in calls:
+            unknown[whole] = None
+        return Name(whole)
+
+    def call(function, arguments):
+        called = function.name if isinstance(function, Name) else "an object"
+        return calls[called](tuple(arguments)) if called in calls else Object(called)
+
+    for opcode, value, _ in pickletools.genops(file):
+        if opcode.name in _LITERALS:
+            stack.append(value)
+        elif opcode.name in _CONSTANTS:
+            stack.append(_CONSTANTS[opcode.name])
+        elif opcode.name in _TUPLE_LENGTHS:
+            length = _TUPLE_LENGTHS[opcode.name]
+            stack.append(tuple(_cut(stack, len(stack) - length)))
+        else:
+            match opcode.name:
+                case "PROTO" | "FRAME":
+                    pass
+                case "STOP":
+                    return stack.pop(), list(unknown)
+                case "MARK":
+                    marks.append(len(stack))
+                case "POP":
+                    (marks if marks and marks[-1] == len(stack) else stack).pop()
+                case "POP_MARK":
+                    since_mark()
+                case "DUP":
+                    stack.append(stack[-1])
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    memo[value] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    stack.append(memo[value])
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "EMPTY_LIST" | "EMPTY_SET":  # a set would have to hash what it is given
+                    stack.append([])
+                case "LIST" | "FROZENSET":
+                    stack.append(since_mark())
+                case "TUPLE":
+                    stack.append(tuple(since_mark()))
+                case "DICT":
+                    items = since_mark()
+                    stack.append({})
+                    _set_items(stack[-1], items)
+                case "APPEND":
+                    item = stack.pop()
+                    _extend(stack[-1], [item])
+                case "APPENDS" | "ADDITEMS":
+                    items = since_mark()
+                    _extend(stack[-1], items)
+                case "SETITEM":
+                    items = _cut(stack, len(stack) - 2)
+                    _set_items(stack[-1], items)
+                case "SETITEMS":
+                    items = since_mark()
+                    _set_items(stack[-1], items)
+                case "GLOBAL":
+                    stack.append(name(*value.split(" ", 1)))
+                case "STACK_GLOBAL":
+                    stack.append(name(*_cut(stack, len(stack) - 2)))
+                case "EXT1" | "EXT2" | "EXT4":
+                    stack.append(name("copyreg extension", str(value)))
+                case "REDUCE" | "NEWOBJ":
+                    function, arguments = _cut(stack, len(stack) - 2)
+                    stack.append(call(function, arguments))
+                case "NEWOBJ_EX":
+                    function, arguments, _ = _cut(stack, len(stack) - 3)
+                    stack.append(call(function, arguments))
+                case "INST":
+                    arguments = since_mark()
+                    stack.append(call(name(*value.split(" ", 1)), arguments))
+                case "OBJ":
+                    function, *arguments = since_mark()
+                    stack.append(call(function, arguments))
+                case "BUILD":  # an object's attributes, or the argument of its __setstate__
+                    stack.pop()
+                case "PERSID":
+                    stack.append(load(value))
+                case "BINPERSID":
+                    stack.append(load(stack.pop()))
+                case _:  # buffers kept outside the pickle
+                    raise ValueError(f"{opcode.name} cannot be followed")
+    raise AssertionError("pickletools.genops ends with STOP or raises")
+
+
+def _cut(stack: list, start: int) -> list:
+    """Take off everything from `start` on."""
+    if not 0 <= start <= len(stack):
+        raise IndexError("an operation takes more than there is")
+    items = stack[start:]
+    del stack[start:]
+    return items
+
+
+def _extend(target, items: list) -> None:
+    if isinstance(target, list):
+        target += items
+
+
+def _set_items(target, items: list) -> None:
+    """Keys and values by turns into a dict; only texts and whole numbers serve as keys here."""
+    if isinstance(target, dict):
+        pairs = zip(items[::2], items[1::2], strict=True)
+        target.update((key, item) for key, item in pairs if isinstance(key, (str, int)))
