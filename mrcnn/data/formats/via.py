@@ -315,7 +315,9 @@ def _read_header(path) -> tuple[int, int, bool]:
 
     try:
         with PIL.Image.open(path) as picture:
-            tag = picture.getexif().get(_EXIF_ORIENTATION, 1)
+            # Cameras write JPEG; of a PNG, Pillow would decode the pixels to find a tag.
+            is_photo = picture.format in ("JPEG", "MPO")
+            tag = picture.getexif().get(_EXIF_ORIENTATION) if is_photo else None
             return picture.height, picture.width, tag in range(2, 9)
     except Exception:  # a format that Pillow has not, or damage: read_image knows or names it
         return *read_image(path).shape[:2], False

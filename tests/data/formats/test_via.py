@@ -1,0 +1,518 @@
+"""VIA files: what is read and refused; masks against scikit-image and slow twins."""
+
+import json
+import logging
+import math
+
+import numpy as np
+import pytest
+import skimage.draw
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.formats import via
+from mrcnn.data.formats.via import (
+    SHAPES,
+    ViaDataset,
+    ellipse_to_mask,
+    polygon_to_mask,
+    read_via,
+    shape_bounds,
+    shape_to_mask,
+)
+
+HEIGHT, WIDTH = 20, 30
+RECT = {"name": "rect", "x": 2, "y": 3, "width": 4, "height": 5}
+TRIANGLE = {"name": "polygon", "all_points_x": [0, 10, 0], "all_points_y": [0, 0, 10]}
+
+
+def region(shape, **attributes):
+    return {"shape_attributes": shape, "region_attributes": attributes}
+
+
+def entries(**regions):
+    """Content of a VIA 2 file: an entry for each `name=[region, ...]`."""
+    return {
+        f"{name}.png123": {
+            "filename": f"{name}.png",
+            "size": 123,
+            "regions": regions_,
+            "file_attributes": {},
+        }
+        for name, regions_ in regions.items()
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function `content -> (path, folder)`: writes a VIA file and the images a, b and c."""
+
+    def write(content):
+        for name in "abc":
+            Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / f"{name}.png")
+        path = tmp_path / "via.json"
+        text = content if isinstance(content, str) else json.dumps(content)
+        path.write_text(text, encoding="utf-8")
+        return path, tmp_path
+
+    return write
+
+
+def load(files, **kwargs):
+    dataset = ViaDataset()
+    dataset.load_via(*files, **kwargs)
+    dataset.prepare()
+    return dataset
+
+
+# ---- What is read ------------------------------------------------------------------------------
+
+
+def as_via_1(content):
+    """The same in VIA 1: regions are a dict."""
+    return {
+        key: {**entry, "regions": {str(i): r for i, r in enumerate(entry["regions"])}}
+        for key, entry in content.items()
+    }
+
+
+def as_project(content):
+    """The same as a project of VIA 2."""
+    return {"_via_settings": {}, "_via_img_metadata": content, "_via_attributes": {}}
+
+
+@pytest.mark.parametrize("version", [dict, as_via_1, as_project])
+def test_every_version_is_read_alike(write, version):
+    content = entries(a=[region(RECT), region(TRIANGLE)], b=[region(TRIANGLE)])
+    dataset = load(write(version(content)), source="leaf")
+    assert dataset.class_names == ["BG", "leaf"]
+    assert [info["id"] for info in dataset.image_info] == ["a.png", "b.png"]
+    masks, class_ids = dataset.load_mask(0)
+    assert masks.shape == (HEIGHT, WIDTH, 2) and masks.dtype == bool
+    np.testing.assert_array_equal(class_ids, [1, 1])
+    assert class_ids.dtype == np.int32
+    np.testing.assert_array_equal(masks[..., 0], shape_to_mask(RECT, HEIGHT, WIDTH))
+    np.testing.assert_array_equal(masks[..., 1], shape_to_mask(TRIANGLE, HEIGHT, WIDTH))
+    assert dataset.load_image(1).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_an_image_knows_its_size_from_the_header_alone(write):
+    files = write(entries(a=[region(RECT)]))
+    path = files[1] / "a.png"
+    path.write_bytes(path.read_bytes()[:41])  # up to the pixels
+    dataset = load(files)
+    assert dataset.load_mask(0)[0].shape[:2] == (HEIGHT, WIDTH)
+    with pytest.raises(OSError, match="a.png cannot be read"):
+        dataset.load_image(0)
+
+
+def test_an_image_that_pillow_cannot_open_is_measured_all_the_same(write):
+    import skimage.io
+
+    files = write(entries(a=[region(RECT)]))
+    pixels = np.zeros((7, 9, 3), np.uint16)
+    skimage.io.imsave(files[1] / "deep.tif", pixels, check_contrast=False)
+    content = entries(a=[region(RECT)])
+    content["a.png123"]["filename"] = "deep.tif"
+    (info,) = load(write(content)).image_info
+    assert (info["height"], info["width"]) == (7, 9)
+
+
+def test_images_without_regions_are_left_out(write):
+    content = entries(a=[], b=[region(RECT)], gone=[])
+    dataset = load(write(content))
+    assert [info["id"] for info in dataset.image_info] == ["b.png"]
+    content["a.png123"]["regions"] = {}
+    assert load(write(content)).num_images == 1
+    assert [entry["filename"] for entry in read_via(write(content)[0])] == [
+        "a.png",
+        "b.png",
+        "gone.png",
+    ]
+
+
+def test_regions_outside_their_image_are_left_out_and_logged(write, caplog):
+    outside = [
+        {**RECT, "x": WIDTH},
+        {**RECT, "y": -9},
+        {"name": "circle", "cx": -5, "cy": 5, "r": 4.5},
+        {**TRIANGLE, "all_points_x": [-8, -1, -8]},
+    ]
+    content = entries(a=[*map(region, outside), region(RECT)], b=[region(outside[0])])
+    with caplog.at_level(logging.WARNING, "mrcnn"):
+        dataset = load(write(content))
+    assert dataset.num_images == 1 and dataset.load_mask(0)[0].shape[-1] == 1
+    (record,) = caplog.records
+    assert "image 'a.png', region 0 (image of 30x20) lies outside" in record.getMessage()
+    assert record.getMessage().endswith("for that: 5.")
+
+
+@given(st.sampled_from(["polygon", "rect", "circle", "ellipse"]), st.data())
+def test_only_what_covers_no_pixel_counts_as_outside(name, data):
+    """Bounds that miss the image belong to an empty mask, and hold every pixel of it else."""
+    shape = data.draw(shapes(name))
+    x1, y1, x2, y2 = shape_bounds(shape)
+    rows, columns = np.nonzero(shape_to_mask(shape, HEIGHT, WIDTH))
+    if x2 < 0 or y2 < 0 or x1 > WIDTH - 1 or y1 > HEIGHT - 1:
+        assert not rows.size
+    if rows.size:
+        slack = 1e-9
+        assert y1 - slack <= rows.min() and rows.max() <= y2 + slack
+        assert x1 - slack <= columns.min() and columns.max() <= x2 + slack
+
+
+def test_a_region_between_pixel_centres_is_no_object(write):
+    speck = {**RECT, "x": 4.2, "y": 4.2, "width": 0.5, "height": 0.5}
+    dataset = load(write(entries(a=[region(speck), region(RECT)], b=[region(speck)])))
+    masks, class_ids = dataset.load_mask(0)
+    np.testing.assert_array_equal(masks[..., 0], shape_to_mask(RECT, HEIGHT, WIDTH))
+    assert class_ids.tolist() == [1]
+    masks, class_ids = dataset.load_mask(1)
+    assert masks.shape == (HEIGHT, WIDTH, 0) and class_ids.shape == (0,)
+
+
+def test_a_rotation_tag_is_told(write, caplog):
+    content = entries(a=[region(RECT)], b=[region(RECT)])
+    content["b.png123"]["filename"] = "b.jpg"
+    exif = Image.Exif()
+    exif[via._EXIF_ORIENTATION] = 6
+    _, folder = write({})
+    Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "b.jpg", exif=exif)
+    with caplog.at_level(logging.WARNING, "mrcnn"):
+        dataset = load(write(content))
+    assert "1 images have a camera's rotation tag, 'b.jpg'" in caplog.text
+    assert dataset.load_mask(1)[0].shape[:2] == dataset.load_image(1).shape[:2]
+
+
+# ---- Classes -----------------------------------------------------------------------------------
+
+
+def leaves():
+    return entries(
+        a=[region(RECT, kind="oak"), region(TRIANGLE, kind=" ash\n")],
+        b=[region(RECT, kind={"ash": False, "elm": True})],
+    )
+
+
+def test_classes_come_from_an_attribute(write):
+    dataset = load(write(leaves()), attribute="kind")
+    assert dataset.class_names == ["BG", "ash", "elm", "oak"]
+    assert dataset.load_mask(0)[1].tolist() == [3, 1]
+    assert dataset.load_mask(1)[1].tolist() == [2]
+
+
+def test_the_order_of_classes_can_be_given(write):
+    dataset = load(write(leaves()), attribute="kind", classes=["oak", "fir", "elm", "ash"])
+    assert dataset.class_names == ["BG", "oak", "fir", "elm", "ash"]
+    assert dataset.load_mask(0)[1].tolist() == [1, 4]
+    assert load(write(leaves()), classes=["leaf"]).class_names == ["BG", "leaf"]
+
+
+def test_numbers_are_labels_too(write):
+    dataset = load(write(entries(a=[region(RECT, kind=7)])), attribute="kind")
+    assert dataset.class_names == ["BG", "7"]
+
+
+def test_a_second_file_has_the_classes_of_the_first(write):
+    dataset = ViaDataset()
+    dataset.add_class("stone", 1, "granite")
+    dataset.load_via(*write(leaves()), attribute="kind")
+    path, folder = write(entries(c=[region(RECT, kind="oak")]))
+    dataset.load_via(path, folder, attribute="kind")
+    dataset.prepare()
+    assert dataset.class_names == ["BG", "granite", "ash", "elm", "oak"]
+    assert [dataset.load_mask(i)[1].tolist() for i in range(3)] == [[4, 2], [3], [4]]
+    with pytest.raises(ValueError, match=r"classes is \['oak'\].*'via' has \['ash', 'elm', 'oak'"):
+        dataset.load_via(path, folder, attribute="kind", classes=["oak"])
+
+
+def test_class_ids_that_were_added_before_are_kept(write):
+    dataset = ViaDataset()
+    dataset.add_class("leaf", 12, "ash")
+    dataset.add_class("leaf", 5, "oak")
+    path, folder = write(entries(a=[region(RECT, kind="oak")]))
+    dataset.load_via(path, folder, source="leaf", attribute="kind")
+    dataset.prepare()
+    assert dataset.load_mask(0)[1].tolist() == [2]
+    assert dataset.get_source_class_id(2, "leaf") == 5
+
+
+def test_images_of_another_source_have_no_masks_here(write):
+    dataset = ViaDataset()
+    dataset.add_image("other", 0, path=None)
+    assert dataset.load_mask(0)[0].shape[-1] == 0
+    assert isinstance(dataset, Dataset)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({}, "attribute 'kind' is None; it has the attributes none"),
+        ({"name": "x", "b": "y"}, "attribute 'kind' is None; it has the attributes name, b"),
+        ({"kind": "  "}, "attribute 'kind' is '  '"),
+        ({"kind": {"ash": True, "elm": True}}, "attribute 'kind' is {'ash': True, 'elm': True}"),
+        ({"kind": {}}, "attribute 'kind' is {}"),
+        ({"kind": [1]}, r"attribute 'kind' is \[1\]"),
+    ],
+)
+def test_a_region_without_a_class_is_named(write, attributes, message):
+    content = entries(b=[region(RECT, kind="ash"), region(RECT, **attributes)])
+    with pytest.raises(ValueError, match=f"via.json: image 'b.png', region 1 .*{message}"):
+        load(write(content), attribute="kind")
+
+
+def test_an_unknown_class_is_named(write):
+    with pytest.raises(
+        ValueError, match="'a.png', region 1 has the unknown class 'ash'.* oak, elm"
+    ):
+        load(write(leaves()), attribute="kind", classes=["oak", "elm"])
+
+
+@pytest.mark.parametrize("classes", ["leaf", ["a", "b", "a"]])
+def test_classes_must_be_a_list_of_different_names(write, classes):
+    with pytest.raises(ValueError, match="must be a list of different names"):
+        load(write(leaves()), attribute="kind", classes=classes)
+
+
+def test_several_classes_need_an_attribute(write):
+    with pytest.raises(ValueError, match="classes oak, ash, so `attribute` must name"):
+        load(write(leaves()), classes=["oak", "ash"])
+
+
+# ---- What is refused ---------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+        load((tmp_path / "nowhere.json", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not a JSON file"),
+        ("[]", "is not a file of VIA 1 or 2: it holds a list"),
+        ({"images": [], "categories": []}, "holds an object with images, categories, and must"),
+        ({"x": {"filename": "a.png"}}, "is not a file of VIA"),
+        ({"x": {"filename": 3, "regions": []}}, "is not a file of VIA"),
+        ({"_via_img_metadata": 3}, "is not a file of VIA"),
+        ({"x": {"filename": "a.png", "regions": "none"}}, "is not a file of VIA"),
+        ({}, "has no annotated image; images in it: 0"),
+        ({"_via_img_metadata": {}}, "has no annotated image; images in it: 0"),
+        (entries(a=[], b=[]), "has no annotated image; images in it: 2"),
+        (entries(a=[region({**RECT, "x": 99})]), "region 0 .* lies outside the image, and so do"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(write, content, message):
+    with pytest.raises(ValueError, match=f"via.json.*{message}"):
+        load(write(content))
+
+
+def polygon(xs, ys, name="polygon"):
+    return {"name": name, "all_points_x": xs, "all_points_y": ys}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (3, "has no shape_attributes"),
+        ({"region_attributes": {}}, "has no shape_attributes"),
+        ({"shape_attributes": RECT, "region_attributes": "ash"}, "region_attributes 'ash'"),
+        (region({"name": "point", "cx": 1, "cy": 2}), "is a point, .* one of polygon, polyline"),
+        (region({"name": "star"}), "has the shape 'star'; known are polygon"),
+        (region({}), "has the shape None"),
+        (region({"name": ["rect"]}), r"has the shape \['rect'\]"),
+        (region({"name": "polygon"}), "polygon without the lists"),
+        (region(polygon([1, 2, 3], [1, 2])), "polygon with 3 x and 2 y coordinates"),
+        (region(polygon([1, 2], [1, 2])), "polygon with fewer than three different points: 2"),
+        (region(polygon([], [], "polyline")), "polyline with fewer than three .* points: 0"),
+        (region(polygon([1, 5, 1], [1, 2, 1])), "polygon with fewer than three .* points: 2"),
+        (region(polygon([1, "5", 1], [1, 2, 3])), "with the coordinate '5'"),
+        (region(polygon([1, math.nan, 1], [1, 2, 3])), "with the coordinate nan"),
+        (region(polygon([1, 2, 1], [1, 2, 1e300])), r"with the coordinate 1e\+300"),
+        (region(polygon([1, True, 1], [1, 2, 3])), "with the coordinate True"),
+        (region({**RECT, "width": 0}), "rect with width 0; it must be a positive number of pixels"),
+        (region({**RECT, "x": None}), "rect with x None; it must be a number"),
+        (region({"name": "circle", "cx": 1, "cy": 1}), "circle with r None"),
+        (region({"name": "circle", "cx": 1, "cy": 1, "r": -2}), "circle with r -2"),
+        (
+            region({"name": "ellipse", "cx": 1, "cy": 1, "rx": 2, "ry": 3, "theta": "0"}),
+            "ellipse with theta '0'; it must be an angle in radians",
+        ),
+    ],
+)
+def test_a_region_that_cannot_be_used_is_named(write, bad, message):
+    content = entries(a=[region(RECT)], b=[region(RECT), bad])
+    with pytest.raises(ValueError, match=f"via.json: image 'b.png', region 1 .*{message}"):
+        load(write(content))
+
+
+def test_a_missing_image_is_named(write):
+    content = entries(a=[region(RECT)], gone=[region(RECT)], lost=[region(RECT)])
+    with pytest.raises(FileNotFoundError, match=r"via.json: image 'gone.png'.*2 of 3 annotated"):
+        load(write(content))
+
+
+def test_a_damaged_image_is_named(write):
+    files = write(entries(a=[region(RECT)]))
+    (files[1] / "a.png").write_bytes(b"no image")
+    with pytest.raises(OSError, match="a.png cannot be read as an image"):
+        load(files)
+
+
+def test_an_image_annotated_twice_is_named(write):
+    content = entries(a=[region(RECT)], b=[])
+    content["a.png99"] = content["a.png123"]
+    with pytest.raises(ValueError, match="two entries with regions are of image 'a.png'"):
+        load(write(content))
+    content["a.png99"] = {**content["a.png123"], "regions": []}
+    assert load(write(content)).num_images == 1
+
+
+def test_nothing_is_added_of_a_file_that_is_refused(write):
+    dataset = ViaDataset()
+    with pytest.raises(ValueError, match="fewer than three"):
+        dataset.load_via(*write(entries(a=[region(RECT)], b=[region(polygon([1], [1]))])))
+    assert dataset.image_info == [] and len(dataset.class_info) == 1
+
+
+# ---- Masks -------------------------------------------------------------------------------------
+
+
+def quarters(low, high):
+    """Quarters of pixels: what is computed with them in float64 is exact."""
+    return st.integers(4 * low, 4 * high).map(lambda n: n / 4)
+
+
+def points(coordinates_x, coordinates_y, most=7):
+    pair = st.tuples(coordinates_x, coordinates_y)
+    return st.lists(pair, min_size=3, max_size=most)
+
+
+@st.composite
+def shapes(draw, name):
+    if name == "polygon":
+        corners = draw(points(quarters(-20, 50), quarters(-20, 40)))
+        return polygon(*map(list, zip(*corners, strict=True)))
+    keys = [key for key in SHAPES[name] if key not in via._LENGTHS]
+    shape = {key: draw(st.floats(-30, 60)) for key in keys}
+    shape |= {key: draw(st.floats(0.1, 20)) for key in set(SHAPES[name]) - set(keys)}
+    return {"name": name, **shape}
+
+
+def is_covered(x, y, corners):
+    """Whether (x, y) lies in a polygon or on its outline; exact for quarters of pixels."""
+    inside = False
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
+        side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)
+        if side == 0 and min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2):
+            return True
+        if (y1 > y) != (y2 > y):
+            inside ^= (side > 0) == (y2 > y1)
+    return inside
+
+
+@given(points(quarters(-6, 13), quarters(-6, 12)))
+@example([(0, 0), (5, 0), (5, 5), (0, 5), (0, 0)])  # closed, as VIA 1 has it
+@example([(0, 4), (4, 0), (4, 4), (0, 0)])  # crosses itself
+@example([(1, 1), (9, 9), (5, 5)])  # no area
+@example([(2, 0), (4, 4), (6, 0), (6, 6), (2, 6)])  # a notch down to a corner
+def test_a_polygon_covers_pixels_whose_centre_lies_in_it_or_on_it(corners):
+    mask = polygon_to_mask(*zip(*corners, strict=True), 7, 8)
+    expected = [[is_covered(x, y, corners) for x in range(8)] for y in range(7)]
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.dtype == bool
+
+
+def on_outline(x, y, corners):
+    """Whether (x, y) is within a millionth of a pixel of the outline."""
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
+        length = math.hypot(x2 - x1, y2 - y1) or 1
+        if abs((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)) / length < 1e-6:
+            return True
+    return False
+
+
+@given(points(st.integers(-40, 80), st.integers(-30, 60), most=12))
+@example([(10, -1), (16, -7), (-7, 16)])  # scikit-image misses this line
+def test_polygons_are_those_of_scikit_image_but_for_rounding_on_the_outline(corners):
+    xs, ys = zip(*corners, strict=True)
+    expected = np.zeros((40, 50), bool)
+    expected[skimage.draw.polygon(ys, xs, expected.shape)] = True
+    mask = polygon_to_mask(xs, ys, 40, 50)
+    assert not (expected & ~mask).any()
+    assert all(on_outline(x, y, corners) for y, x in np.argwhere(mask & ~expected))
+
+
+@given(st.tuples(st.integers(0, 9), st.integers(0, 9)), points(quarters(-9, 9), quarters(-9, 9)))
+def test_clipping_is_the_window_of_the_whole(offset, corners):
+    xs, ys = np.array(corners).T
+    whole = polygon_to_mask(xs + 10, ys + 10, 30, 30)
+    y, x = offset
+    part = polygon_to_mask(xs + 10 - x, ys + 10 - y, 12, 8)
+    np.testing.assert_array_equal(part, whole[y : y + 12, x : x + 8])
+
+
+def test_the_start_and_direction_of_a_polygon_do_not_matter():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        corners = rng.uniform(-5, 35, (6, 2))
+        mask = polygon_to_mask(*corners.T, HEIGHT, WIDTH)
+        for same in (np.roll(corners, 2, axis=0), corners[::-1], np.vstack([corners, corners[0]])):
+            np.testing.assert_array_equal(polygon_to_mask(*same.T, HEIGHT, WIDTH), mask)
+
+
+def test_a_very_large_polygon_covers_everything():
+    far = via._FARTHEST
+    mask = polygon_to_mask([-far, far, far, -far], [-far, -far, far, far], 300, 400)
+    assert mask.all()
+    many = np.linspace(0, 2 * np.pi, 20001)[:-1]
+    disc = polygon_to_mask(100 + 90 * np.cos(many), 100 + 90 * np.sin(many), 200, 200)
+    assert abs(disc.sum() - np.pi * 90**2) < 200
+
+
+def test_a_rect_covers_what_the_polygon_of_its_corners_does():
+    mask = shape_to_mask(RECT, HEIGHT, WIDTH)
+    expected = np.zeros((HEIGHT, WIDTH), bool)
+    expected[3:9, 2:7] = True
+    np.testing.assert_array_equal(mask, expected)
+    corners = polygon([2, 6, 6, 2, 2], [3, 3, 8, 8, 3])
+    np.testing.assert_array_equal(mask, shape_to_mask(corners, HEIGHT, WIDTH))
+
+
+def test_a_polyline_is_closed():
+    line = polygon([2, 20, 9], [2, 4, 18], "polyline")
+    expected = polygon_to_mask([2, 20, 9], [2, 4, 18], HEIGHT, WIDTH)
+    np.testing.assert_array_equal(shape_to_mask(line, HEIGHT, WIDTH), expected)
+    assert expected.sum() > 100
+
+
+def test_a_circle_covers_pixels_at_most_its_radius_away():
+    mask = shape_to_mask({"name": "circle", "cx": 7, "cy": 8, "r": 5}, HEIGHT, WIDTH)
+    expected = [[(x - 7) ** 2 + (y - 8) ** 2 <= 25 for x in range(WIDTH)] for y in range(HEIGHT)]
+    np.testing.assert_array_equal(mask, expected)
+    assert mask[8, 12] and mask[12, 10] and not mask[12, 11]
+
+
+@given(
+    st.floats(-10, 40), st.floats(-10, 30), st.floats(0.5, 25), st.floats(0.5, 25), st.floats(-7, 7)
+)
+def test_an_ellipse_covers_what_its_equation_says(cx, cy, rx, ry, theta):
+    mask = ellipse_to_mask(cx, cy, rx, ry, theta, HEIGHT, WIDTH)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    turned = (x - cx + 1j * (y - cy)) * np.exp(-1j * theta)
+    value = (turned.real / rx) ** 2 + (turned.imag / ry) ** 2
+    assert ((mask == (value <= 1)) | (abs(value - 1) < 1e-9)).all()
+
+
+def test_theta_turns_clockwise_from_the_x_axis():
+    """An eighth of a turn: the long axis goes down to the right."""
+    shape = {"name": "ellipse", "cx": 10, "cy": 10, "rx": 9, "ry": 1, "theta": math.pi / 4}
+    mask = shape_to_mask(shape, HEIGHT, WIDTH)
+    assert mask[15, 15] and mask[5, 5] and not mask[5, 15] and not mask[15, 5]
+    upright = shape_to_mask({**shape, "theta": math.pi / 2}, HEIGHT, WIDTH)
+    assert upright[2:19, 10].all() and not upright[10, 2]
+    flat = {key: value for key, value in shape.items() if key != "theta"}
+    assert shape_to_mask(flat, HEIGHT, WIDTH)[10, 1:20].all()
