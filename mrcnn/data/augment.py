@@ -14,8 +14,8 @@ only colours change. They are handed over as label images, several objects in on
 that computes new mask values instead of moving pixels, such as albumentations' `Morphological`, may
 mix up objects that touch.
 
-Beyond the image's border masks are empty. albumentations fills the border of masks as that of the
-image: where it reflects the image it reflects the objects too. imgaug never does.
+Beyond the image's border masks are empty, but for albumentations' `border_mode`s that reflect or
+wrap: they do the same to image and masks, and an object is one with its reflection, in one box.
 
 Holes cut into an image (imgaug's `Cutout` and `CoarseDropout`, albumentations' `CoarseDropout` and
 the like) leave the masks whole, as for an object that something stands in front of;

@@ -209,13 +209,16 @@ def best_shift(image, masks, reach=4):
     return max(shifts, key=lambda shift: steepness[np.roll(outline, shift, axis=(0, 1))].mean())
 
 
-# IoU of 0.9 for objects 20 pixels across, the border of which is a fifth of their area: half a
-# pixel of shift would fail.
+# The objects are 20 pixels across: masks half a pixel beside the image give 0.89 to 0.94. The
+# distortion shifts by half a pixel nearly everywhere, where rounding and averaging differ most.
+LOOSER = {"A optical distortion": 0.9}
+
+
 @pytest.mark.parametrize("name", MOVING)
 @pytest.mark.parametrize("seed", range(2))
 def test_image_and_masks_move_together(painted, name, seed):
     image, masks = painted
-    assert min(painted_overlap(image, masks, MOVING[name], seed)) > 0.9
+    assert min(painted_overlap(image, masks, MOVING[name], seed)) > LOOSER.get(name, 0.95)
     moved, moved_masks = augment(image, masks, MOVING[name], np.random.default_rng(seed))
     assert moved.shape == image.shape and moved.dtype == image.dtype
     assert moved_masks.shape == masks.shape and moved_masks.dtype == bool
