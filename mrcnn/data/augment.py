@@ -96,14 +96,15 @@ def augment(image: np.ndarray, masks: np.ndarray, augmentation, rng: np.random.G
     if _kind(new_image) != _kind(image):
         height, width = image.shape[:2]
         raise ValueError(
-            f"augmentation made {_kind(new_image)} of an image that is {_kind(image)}; it must "
-            "keep shape and dtype: imgaug's crops and pads do with keep_size=True, albumentations' "
-            f"with Resize({height}, {width}) after them, and normalising is the network's part."
+            f"augmentation made a {image.dtype} image of shape {image.shape} into "
+            f"{_kind(new_image)}; it must keep both: imgaug's crops and pads do with "
+            f"keep_size=True, albumentations' with Resize({height}, {width}) after them, and "
+            "normalising is the network's part."
         )
     if _kind(new_masks) != _kind(masks):
         raise ValueError(
-            f"augmentation made {_kind(new_masks)} of masks that are {_kind(masks)}; it must keep "
-            "shape and dtype; an object that left the image is an empty mask."
+            f"augmentation made {masks.dtype} masks of shape {masks.shape} into "
+            f"{_kind(new_masks)}; it must keep both; an object that left is an empty mask."
         )
     return new_image, new_masks
 

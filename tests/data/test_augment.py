@@ -583,8 +583,8 @@ CHANGING = {
 def test_the_image_must_keep_its_shape(name):
     augmenter, made = CHANGING[name]
     message = (
-        rf"made {made}.* of an image that is uint8 of shape \(256, 256, 3\); .*keep_size=True"
-        r".*Resize\(256, 256\)"
+        rf"made a uint8 image of shape \(256, 256, 3\) into {made}.*; it must keep both: "
+        r".*keep_size=True.*Resize\(256, 256\)"
     )
     with pytest.raises(ValueError, match=message):
         augment(*scene(), augmenter, np.random.default_rng(0))
@@ -593,8 +593,11 @@ def test_the_image_must_keep_its_shape(name):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda i, m, rng: (i, m[:, :, 1:]), r"made bool of shape \(256, 256, 2\) of masks that"),
-        (lambda i, m, rng: (i, m * 255), "made int64 of shape .* of masks that are bool"),
+        (
+            lambda i, m, rng: (i, m[:, :, 1:]),
+            r"bool masks of .* into bool of shape \(256, 256, 2\)",
+        ),
+        (lambda i, m, rng: (i, m * 255), "made bool masks of .* into int64 of shape"),
         (
             lambda i, m, rng: i,
             r"<lambda> returned a ndarray; it must return two .*\(image, masks\)",
