@@ -141,15 +141,19 @@ class AnchorCache:
 
     Args:
         config: its pyramid.
+
+    Attributes:
+        last_shape: `(height, width)` last asked for, None at first.
     """
 
     def __init__(self, config: Config):
         self.config = config
+        self.last_shape: tuple | None = None
         self._by_shape: dict[tuple, np.ndarray] = {}
 
     def __call__(self, image_shape) -> np.ndarray:
         """`[A, (y1, x1, y2, x2)]` float32, normalised, for a molded image of this shape."""
-        shape = tuple(int(side) for side in image_shape[:2])
+        self.last_shape = shape = tuple(int(side) for side in image_shape[:2])
         if shape not in self._by_shape:
             pixels = pyramid_anchors(self.config, shape)
             self._by_shape[shape] = norm_boxes(pixels, shape)

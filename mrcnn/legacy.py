@@ -46,6 +46,10 @@ class DetectionTargetLayer(sampling.DetectionTargetLayer):
             kwargs = {**_sampling_settings(config), **kwargs}
         super().__init__(**kwargs)
 
+    def compute_mask(self, inputs, mask=None):
+        """No output has a mask."""
+        return [None] * 4
+
 
 @keras.saving.register_keras_serializable("mrcnn_legacy")
 class DetectionLayer(detections.DetectionLayer):

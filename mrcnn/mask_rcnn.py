@@ -17,8 +17,9 @@ import os
 import keras
 import numpy as np
 
-from mrcnn import inference, training, weights
+from mrcnn import inference, inspection, training, weights
 from mrcnn.config import Config
+from mrcnn.data.targets import pyramid_anchors
 
 logger = logging.getLogger("mrcnn")
 
@@ -268,6 +269,54 @@ class MaskRCNN:
     def get_anchors(self, image_shape) -> np.ndarray:
         """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""
         return self._anchors(image_shape)
+
+    # ---- Looking inside ---------------------------------------------------------------------
+
+    @property
+    def anchors(self) -> np.ndarray:
+        """Anchors `[A, (y1, x1, y2, x2)]` in pixels, of the molded shape last worked on."""
+        if self._anchors.last_shape is None:
+            raise AttributeError("anchors are there after detect(…) or get_anchors(image_shape).")
+        return pyramid_anchors(self.config, self._anchors.last_shape)
+
+    def ancestor(self, tensor, name: str, checked: list | None = None):
+        """The tensor of this name that another comes from, or None; see `inspection.ancestor`."""
+        return inspection.ancestor(tensor, name, checked)
+
+    def find_trainable_layer(self, layer: keras.Layer) -> keras.Layer:
+        """The layer that holds the weights: the one inside a wrapper, else the layer itself."""
+        return inspection.find_trainable_layer(layer)
+
+    def get_trainable_layers(self) -> list[keras.Layer]:
+        """All layers with weights."""
+        return inspection.get_trainable_layers(self.keras_model)
+
+    def run_graph(self, images, outputs, image_metas=None) -> dict[str, np.ndarray]:
+        """Compute tensors of the model for images, as in detection, and print their shapes.
+
+        Args:
+            images: as for `detect`, all of one size after resizing; with image_metas they are
+                molded already.
+            outputs: `(name, tensor)` each, tensors as `keras_model.get_layer(name).output` is and
+                `ancestor` finds. A training model has those up to the proposals.
+            image_metas: `[N, meta]`.
+
+        Returns:
+            OrderedDict of arrays by name.
+        """
+        if image_metas is None:
+            images, image_metas, _ = self.mold_inputs(images)
+        images = np.asarray(images, np.float32)
+        anchors = self.get_anchors(images.shape[1:])
+        inputs = {
+            "input_image": images,
+            "input_image_meta": np.asarray(image_metas, np.float32),
+            "input_anchors": np.broadcast_to(anchors, (len(images), *anchors.shape)),
+        }
+        arrays = inspection.run_graph(inputs, outputs)
+        for name, array in arrays.items():
+            log(name, array)
+        return arrays
 
     def _need(self, mode: str, method: str) -> None:
         if self.mode != mode:

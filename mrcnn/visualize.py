@@ -32,6 +32,9 @@ from matplotlib.figure import Figure
 from mrcnn.evaluation import compute_matches
 from mrcnn.geometry.masks import extract_bboxes, unmold_mask
 
+# The original's name for where its checkout lay: the folder that holds `mrcnn`.
+ROOT_DIR = str(Path(__file__).resolve().parents[1])
+
 # Pixels along the longer side of a saved picture, so that lines and captions on a small image are
 # thin next to its objects.
 SAVED_SIDE = 1200

@@ -43,6 +43,7 @@ training
 inference
 evaluation
 visualize
+inspection
 mask_rcnn
 callbacks
 legacy

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import keras
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 
 from mrcnn import backend
 from mrcnn.geometry.boxes import apply_box_deltas, clip_boxes
+
+
+class Steps(NamedTuple):
+    """What ProposalLayer goes through, under the original's names for its tensors.
+
+    Attributes:
+        pre_nms_anchors: `[B, pre_nms_limit, (y1, x1, y2, x2)]`, normalised, best score first;
+            where an image has fewer anchors, the last one fills up.
+        refined_anchors: the same moved by the RPN's deltas; refined_anchors_clipped: and cut to
+            the image.
+        kept: `[B, proposal_count]` int32, rows of refined_anchors_clipped in the order of the
+            proposals; valid: `[B, proposal_count]` bool, false where no box is left.
+    """
+
+    pre_nms_anchors: KerasTensor
+    refined_anchors: KerasTensor
+    refined_anchors_clipped: KerasTensor
+    kept: KerasTensor
+    valid: KerasTensor
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -44,6 +65,13 @@ class ProposalLayer(layers.Layer):
         self.supports_jit = backend.SUPPORTS_JIT
 
     def call(self, inputs):
+        steps = self.steps(inputs)
+        boxes = steps.refined_anchors_clipped
+        proposals = ops.take_along_axis(boxes, steps.kept[..., None], axis=1)
+        return ops.where(steps.valid[..., None], proposals, 0.0)
+
+    def steps(self, inputs) -> Steps:
+        """The steps on the way from the call's inputs to the proposals."""
         rpn_probs, rpn_bbox, anchors = (ops.cast(x, "float32") for x in inputs)
         # A small image has fewer anchors than the limit: rows whose score no anchor can have fill
         # up, so that the number of rows never depends on the image.
@@ -51,17 +79,17 @@ class ProposalLayer(layers.Layer):
         scores, best = ops.top_k(scores, self.pre_nms_limit)
         best = ops.minimum(best, ops.shape(anchors)[1] - 1)[..., None]
         deltas = ops.take_along_axis(rpn_bbox, best, axis=1) * ops.array(self.bbox_std_dev)
-        boxes = apply_box_deltas(ops.take_along_axis(anchors, best, axis=1), deltas)
-        boxes = clip_boxes(boxes, ops.array([0.0, 0.0, 1.0, 1.0]))
+        pre_nms_anchors = ops.take_along_axis(anchors, best, axis=1)
+        refined = apply_box_deltas(pre_nms_anchors, deltas)
+        clipped = clip_boxes(refined, ops.array([0.0, 0.0, 1.0, 1.0]))
         kept, valid = backend.non_max_suppression(
-            boxes,
+            clipped,
             scores,
             max_output_size=self.proposal_count,
             iou_threshold=self.nms_threshold,
             score_threshold=-0.5,
         )
-        proposals = ops.take_along_axis(boxes, kept[..., None], axis=1)
-        return ops.where(valid[..., None], proposals, 0.0)
+        return Steps(pre_nms_anchors, refined, clipped, kept, valid)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], self.proposal_count, 4)
