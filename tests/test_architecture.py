@@ -19,6 +19,7 @@ geometry.resize
 geometry.masks
 backend
 data.dataset
+data.formats.table
 data.formats.coco
 data.formats.via
 data.image

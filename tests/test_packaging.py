@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
 }
 # Imported where they are used, if they are installed.
-OPTIONAL = {"IPython", "jax", "torch"}
+OPTIONAL = {"IPython", "jax", "pandas", "pyarrow", "torch"}
 
 
 def requirements() -> list[str]:
