@@ -282,9 +282,10 @@ def _albumentations_targets(image, masks, with_boxes) -> dict:
     """
     pixels = (image / 255).astype(np.float32) if image.dtype.kind == "f" else image
     targets = {"image": np.ascontiguousarray(pixels)}
-    targets["mask"] = masks.any(axis=2).astype(np.uint8)
+    targets["mask"] = np.zeros(masks.shape[:2], np.uint8)
     if masks.shape[2]:
         labels = pack_masks(masks).astype(np.min_scalar_type(masks.shape[2]))  # not all take int32
+        targets["mask"] = labels.any(axis=2).astype(np.uint8)
         targets["masks"] = np.ascontiguousarray(np.moveaxis(labels, 2, 0))
     if with_boxes:
         boxes = extract_bboxes(masks)
