@@ -125,7 +125,7 @@ def _read_zip(path: Path) -> tuple[Tensors, list[str]]:
                 return _read_entry(archive, f"{folder}data/{storage.key}")
 
             return _weights(tree, unknown, read, big_endian)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise ValueError(f"it is damaged, perhaps cut off in a copy ({error})") from error
 
 
@@ -135,6 +135,8 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
         entry = archive.getinfo(name)
     except KeyError:
         raise ValueError(f"it is damaged: {name} is not in the archive") from None
+    if entry.header_offset < 0:  # zipfile would only fail on seeking there
+        raise ValueError(f"it is damaged: {name} lies outside the archive")
     stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
     if not stored or entry.flag_bits & 1:
         raise ValueError(f"{name} is compressed or encrypted, which torch.save does not do")
