@@ -16,6 +16,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
+# Importing albumentations would look for a newer version on the net.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -124,7 +124,7 @@ def test_package_files_import_nothing(path):
         ("mrcnn", "sys", {"numpy", "keras"} | FRAMEWORKS),
         ("mrcnn.config", "numpy", {"keras"} | FRAMEWORKS),
         # Keras takes seconds already (and Matplotlib with it, if it is there): nothing is added.
-        ("mrcnn.model", "keras", {"matplotlib", "imgaug", "pycocotools", "skimage.io"}),
+        ("mrcnn.model", "keras", {"matplotlib", "imgaug", "albumentations", "pycocotools"}),
         ("mrcnn.visualize", "numpy", {"matplotlib.pyplot", "keras", "pycocotools"} | FRAMEWORKS),
     ],
 )

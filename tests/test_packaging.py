@@ -22,7 +22,16 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
 }
 # Imported where they are used, if they are installed.
-OPTIONAL = {"IPython", "jax", "pandas", "pyarrow", "torch"}
+OPTIONAL = {
+    "IPython",
+    "albumentations",
+    "faster_coco_eval",
+    "jax",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "torch",
+}
 
 
 def requirements() -> list[str]:

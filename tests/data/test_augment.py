@@ -9,6 +9,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import albumentations as A
 import cv2
 import imgaug.augmenters as iaa
 import numpy as np
@@ -27,9 +28,6 @@ from mrcnn.data.augment import (
     unpack_masks,
 )
 from mrcnn.data.loader import BatchLoader, load_image_gt
-
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # importing it looks for a newer version on the net
-import albumentations as A  # noqa: E402
 
 # imaug's PiecewiseAffine calls what scikit-image 0.26 calls outdated.
 pytestmark = pytest.mark.filterwarnings("ignore:`estimate` is deprecated:FutureWarning")
