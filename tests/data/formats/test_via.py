@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import skimage.draw
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -149,6 +149,7 @@ def test_regions_outside_their_image_are_left_out_and_logged(write, caplog):
     assert record.getMessage().endswith("for that: 5.")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["polygon", "rect", "circle", "ellipse"]), st.data())
 def test_only_what_covers_no_pixel_counts_as_outside(name, data):
     """Bounds that miss the image belong to an empty mask, and hold every pixel of it else."""
@@ -414,6 +415,7 @@ def is_covered(x, y, corners):
     return inside
 
 
+@settings(deadline=None)
 @given(points(quarters(-6, 13), quarters(-6, 12)))
 @example([(0, 0), (5, 0), (5, 5), (0, 5), (0, 0)])  # closed, as VIA 1 has it
 @example([(0, 4), (4, 0), (4, 4), (0, 0)])  # crosses itself
@@ -435,6 +437,7 @@ def on_outline(x, y, corners):
     return False
 
 
+@settings(deadline=None)
 @given(points(st.integers(-40, 80), st.integers(-30, 60), most=12))
 @example([(10, -1), (16, -7), (-7, 16)])  # scikit-image misses this line
 def test_polygons_are_those_of_scikit_image_but_for_rounding_on_the_outline(corners):
@@ -446,6 +449,7 @@ def test_polygons_are_those_of_scikit_image_but_for_rounding_on_the_outline(corn
     assert all(on_outline(x, y, corners) for y, x in np.argwhere(mask & ~expected))
 
 
+@settings(deadline=None)
 @given(st.tuples(st.integers(0, 9), st.integers(0, 9)), points(quarters(-9, 9), quarters(-9, 9)))
 def test_clipping_is_the_window_of_the_whole(offset, corners):
     xs, ys = np.array(corners).T
@@ -496,6 +500,7 @@ def test_a_circle_covers_pixels_at_most_its_radius_away():
     assert mask[8, 12] and mask[12, 10] and not mask[12, 11]
 
 
+@settings(deadline=None)
 @given(
     st.floats(-10, 40), st.floats(-10, 30), st.floats(0.5, 25), st.floats(0.5, 25), st.floats(-7, 7)
 )
