@@ -203,10 +203,8 @@ roi_scores = mrcnn["probs"][0, np.arange(roi_class_ids.shape[0]), roi_class_ids]
 print("{} valid proposals out of {}".format(
     np.sum(np.any(mrcnn["proposals"][0], axis=1)), mrcnn["proposals"].shape[1]
 ))
-det_mask_specific = np.array(
-    [mrcnn["masks"][0, i, :, :, c] for i, c in enumerate(det_class_ids[:det_count])]
-)
-display_images(det_mask_specific[:4] * 255, cmap="Blues", interpolation="none")
+# Of the first class, whether detected or not.
+display_images(mrcnn["masks"][0, :4, :, :, 1] * 255, cmap="Blues", interpolation="none")
 save("masks")
 
 activations = model.run_graph(

@@ -176,7 +176,8 @@ def test_staged_training(run, eagerly):
     )
 
 
-def check_evaluation(printed):
+def test_evaluation_loop(run, eagerly):
+    printed = run("evaluation_loop.py", ".", 2)
     mean = number("mAP: ", printed)
     assert 0 <= mean <= 1
     assert 0 <= number("mAP 50-95: ", printed) <= mean
@@ -187,16 +188,6 @@ def check_evaluation(printed):
     assert re.search(r"gt_mask +shape: \(64, 64, \d\) .*bool", printed)
     for name in ("precision_recall", "overlaps", "differences"):
         assert_picture(f"{name}.png")
-    return mean
-
-
-def test_evaluation_loop(run, eagerly):
-    check_evaluation(run("evaluation_loop.py", ".", 2))
-
-
-@pytest.mark.slow
-def test_evaluation_of_a_network_that_learned(run):
-    assert check_evaluation(run("evaluation_loop.py", ".", 400)) > 0.3
 
 
 def test_inspection(run):
