@@ -167,7 +167,7 @@ def read_markings(path: str | os.PathLike) -> list[dict[str, Any]]:
             with the file's name and the line's number.
     """
     galaxies, lines = [], {}
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -191,10 +191,10 @@ def write_markings(path: str | os.PathLike, galaxies: Iterable[dict[str, Any]]) 
             file.write(json.dumps(galaxy) + "\n")
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         galaxy = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{where} is not JSON: {error}.") from error
     if not isinstance(galaxy, dict):
         raise ValueError(
@@ -323,13 +323,15 @@ def write_dataset(
             alone, masks `[H, W, N]` bool of which none overlaps another, class ids `[N]`.
 
     Raises:
-        ValueError: masks that overlap, are empty or are more than 255, named by object.
+        ValueError: masks that overlap, are empty or are more than 255, an object that comes twice
+            or whose id cannot be a file's name, all named by object; no galaxy.
     """
     import PIL.Image
 
-    rows = []
+    rows, object_ids = [], set()
     with _written_together() as part_of:
         for object_id, image, masks, class_ids in galaxies:
+            _check_new(object_id, object_ids)
             if image is not None:
                 path = part_of(image_path(folder, object_id))
                 PIL.Image.fromarray(image).save(path, format="PNG")
@@ -337,7 +339,17 @@ def write_dataset(
             path = part_of(mask_path(folder, object_id))
             PIL.Image.fromarray(labels).save(path, format="PNG")
             rows += instance_rows(object_id, masks, class_ids)
+        if not rows:
+            raise ValueError(f"there is no galaxy to write to {folder}.")
         write_table(part_of(os.path.join(folder, TABLE)), rows)
+
+
+def _check_new(object_id: str, object_ids: set[str]) -> None:
+    if not _is_file_name(object_id):
+        raise ValueError(f"object_id is {object_id!r}; it must be text that can be a file's name.")
+    if object_id in object_ids:
+        raise ValueError(f"object {object_id} comes twice; an object has one picture and mask.")
+    object_ids.add(object_id)
 
 
 def label_image(masks: np.ndarray, object_id: str) -> np.ndarray:
