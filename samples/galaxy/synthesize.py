@@ -702,7 +702,16 @@ def _along(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
     place = steps * (len(edges) - 1)
     low = np.clip(np.floor(place).astype(int), 0, len(edges) - 2)
     part = (place - low)[:, None, None]
-    return edges[low] * (1 - part) + edges[low + 1] * part
+    middle = edges.mean(axis=1, keepdims=True)
+    halves = edges - middle
+    # Beyond an end the middle goes on, and the width stays.
+    within = np.clip(part, 0, 1)
+    return (
+        middle[low] * (1 - part)
+        + middle[low + 1] * part
+        + halves[low] * (1 - within)
+        + halves[low + 1] * within
+    )
 
 
 def _mistake(frame: int, rng: np.random.Generator) -> list[list[float]]:
