@@ -11,7 +11,8 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BytesIO
+from mmap import mmap
 
 _LITERALS = frozenset(
     """
@@ -45,14 +46,15 @@ class Object:
 
 
 def read_pickle(
-    file: BinaryIO,
+    file: BytesIO | mmap,
     calls: Mapping[str, Callable[[tuple], object]],
     load: Callable[[object], object],
 ) -> tuple[object, list[str]]:
     """The value of one pickle, and the names in it that `calls` does not answer for.
 
     Args:
-        file: stands at the pickle's start, and behind its end afterwards.
+        file: stands at the pickle's start, and behind its end afterwards; in memory, where lengths
+            that a hostile pickle makes up take no room.
         calls: by name, `module.name`, what to do instead of calling that with these arguments.
         load: what stands for a persistent id, the reference to something outside the pickle.
 

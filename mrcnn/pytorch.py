@@ -9,6 +9,7 @@ such files. The pickle is never run, see `mrcnn/pickles.py`.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import re
 import struct
@@ -152,7 +153,9 @@ def _read_legacy(path: Path) -> tuple[Tensors, list[str]]:
             storages.setdefault(storage.key, storage)
         return storage
 
-    with path.open("rb") as file:
+    # A memory map reads no more than there is; a file makes room first for all that a damaged
+    # length asks for.
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as file:
         for _ in ("magic number", "version", "sizes of the machine that wrote it"):
             read_pickle(file, {}, load)
         tree, unknown = read_pickle(file, _CALLS, load)
@@ -227,7 +230,7 @@ def _storage(identifier) -> _Storage | Object:
         case ("module", *_):  # the old format keeps the source code of classes
             return Object("module")
         case ("storage", Name(name=kind), str(key), _, int(count), *view):
-            if kind not in _STORAGE_DTYPES or count < 0:
+            if kind not in _STORAGE_DTYPES or not 0 <= count < 2**48:
                 raise ValueError(f"a storage of {count} {kind} is unknown")
             if view not in ([], [None]):
                 raise ValueError("storages inside storages; PyTorch can load and save it anew")

@@ -326,6 +326,13 @@ def test_a_damaged_file_before_pytorch_1_6(tmp_path):
     for length in range(40, len(data)):
         path.write_bytes(data[:length])
         refused(path)
+    # A text of 4 GB, and a storage of as much as there can be.
+    path.write_bytes(data.replace(b"X" + struct.pack("<I", 1) + b"a", b"X\xff\xff\xff\xff" + b"a"))
+    assert "damaged" in refused(path)
+    path.write_bytes(data.replace(whole(6) + b"NtQ", whole(2**40) + b"NtQ"))
+    assert "storage 7 is not as its tensors say" in refused(path)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<q", 6), struct.pack("<q", 2**40)))
+    refused(path)
     write_legacy(path, tree, {"7": values(5)})
     assert "storage 7 is not as its tensors say" in refused(path)
     write_legacy(path, tree, {"8": values(6)})
@@ -413,7 +420,8 @@ def test_a_storage_is_an_entry_of_the_archive(tmp_path, key):
         (("FloatStorage", "0", 5, (4,), (1,)), "has 16 bytes, and its tensors say 5 x float32"),
         (("FloatStorage", "0", 3, (3,), (1,)), "has 16 bytes, and its tensors say 3 x float32"),
         (("DoubleStorage", "0", 4, (4,), (1,)), "say 4 x float64"),
-        (("FloatStorage", "0", 2**62, (4,), (1,)), "has 16 bytes"),
+        (("FloatStorage", "0", 2**40, (4,), (1,)), "has 16 bytes"),
+        (("FloatStorage", "0", 2**63, (4,), (1,)), "a storage of 9223372036854775808"),
         (("FloatStorage", "0", -1, (4,), (1,)), "a storage of -1"),
         (("QInt8Storage", "0", 16, (4,), (1,)), "a storage of 16 torch.QInt8Storage is unknown"),
         (("FloatStorage", "0", 4, (5,), (1,)), r"a of shape \(5,\) does not fit"),

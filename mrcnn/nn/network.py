@@ -15,7 +15,7 @@ from keras import layers
 from mrcnn.config import Config, compute_backbone_shapes
 from mrcnn.data.image import split_image_meta
 from mrcnn.geometry.boxes import norm_boxes
-from mrcnn.nn.backbone import resnet_graph, resnet_v1_5_graph
+from mrcnn.nn.backbone import STAGE_4_BLOCKS_V1_5, resnet_graph, resnet_v1_5_graph
 from mrcnn.nn.detections import DetectionLayer
 from mrcnn.nn.fpn import fpn_graph
 from mrcnn.nn.heads import build_fpn_mask_graph, fpn_classifier_graph
@@ -68,7 +68,7 @@ def propose(config: Config, image, anchors, proposal_count: int) -> Proposals:
 def _backbone(config: Config, image):
     if callable(config.BACKBONE):
         maps = config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)
-    elif config.BACKBONE.endswith("_v1_5"):
+    elif config.BACKBONE in STAGE_4_BLOCKS_V1_5:
         maps = resnet_v1_5_graph(image, config.BACKBONE, stage5=True, train_bn=config.TRAIN_BN)
     else:
         maps = resnet_graph(image, config.BACKBONE, stage5=True, train_bn=config.TRAIN_BN)
