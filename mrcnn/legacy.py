@@ -197,16 +197,61 @@ def download_trained_weights(coco_model_path, verbose=1) -> None:
     os.replace(path + ".part", path)
 
 
+# ---- Several devices ---------------------------------------------------------------------------
+
+
 @keras.saving.register_keras_serializable("mrcnn_legacy")
 class ParallelModel(keras.Model):
     """A model under the original's name for one on several devices; it runs where the model does.
 
+    Whatever it is asked for or told goes to the model inside: compiling, training, loss, layers,
+    weights, and all that loads or saves, so that files hold that model.
+
     Args:
-        keras_model: the model.
+        keras_model: the model, `inner_model` from then on.
         gpu_count: accepted; a batch of GPU_COUNT * IMAGES_PER_GPU images goes through as one.
     """
 
     def __init__(self, keras_model, gpu_count):
         super().__init__(inputs=keras_model.input, outputs=keras_model.output)
-        self.inner_model = keras_model
         self.gpu_count = gpu_count
+        self.inner_model = keras_model
+
+    def __getattribute__(self, attrname):
+        inner = super().__getattribute__("__dict__").get("inner_model")
+        if inner is None or _is_own(type(self), attrname):
+            return super().__getattribute__(attrname)
+        return getattr(inner, attrname)
+
+    def __setattr__(self, attrname, value):
+        inner = self.__dict__.get("inner_model")
+        if inner is None or _is_own(type(self), attrname):
+            super().__setattr__(attrname, value)
+        else:
+            setattr(inner, attrname, value)
+
+    def summary(self, *args, **kwargs):
+        """Print the summary of both models, which have the same layers."""
+        super().summary(*args, **kwargs)
+        self.inner_model.summary(*args, **kwargs)
+
+    def make_parallel(self):
+        """The outputs for a whole batch: the model's own, as nothing is split."""
+        return self.inner_model.output
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner_model)
+        return {"keras_model": inner, "gpu_count": self.gpu_count}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        inner = keras.saving.deserialize_keras_object(config["keras_model"], custom_objects)
+        return cls(inner, config["gpu_count"])
+
+
+def _is_own(cls: type, name: str) -> bool:
+    """Whether a name belongs to ParallelModel or a subclass of it, not to the model inside."""
+    if name.startswith("__") or name in ("inner_model", "gpu_count"):
+        return True
+    classes = cls.__mro__[: cls.__mro__.index(ParallelModel) + 1]
+    return any(name in vars(base) for base in classes)

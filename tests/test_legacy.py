@@ -1,17 +1,13 @@
-"""The original's signatures: layers that take a Config, functions of one image, every parameter."""
-
-import inspect
+"""The original's own signatures: layers that take a Config, functions of one image."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-import mrcnn.config
 import mrcnn.model
 import mrcnn.parallel_model
 import mrcnn.utils
-import mrcnn.visualize
 from mrcnn import legacy, losses
 from mrcnn.config import Config
 from mrcnn.geometry import boxes
@@ -85,6 +81,10 @@ def test_detection_layer_takes_its_settings_from_a_config():
     wanted = detections.DetectionLayer(5, 0.4, 0.5, [0.3, 0.3, 0.1, 0.1])
     same(layer(inputs), wanted(inputs))
     check_layer(layer, inputs)
+
+
+def test_detection_targets_have_no_masks():
+    assert legacy.DetectionTargetLayer(Small()).compute_mask(ground_truth()) == [None] * 4
 
 
 def test_detection_target_layer_takes_its_settings_from_a_config():
@@ -217,174 +217,77 @@ def test_parallel_model_takes_and_gives_what_the_model_does():
     same(outputs["product"], x[0] * x[1])
 
 
-# ---- Signatures ----------------------------------------------------------------------------------
-
-# The original's functions and methods with their parameters, in order; self is left out.
-SIGNATURES = {
-    mrcnn.model: """
-        log(text, array)
-        compute_backbone_shapes(config, image_shape)
-        identity_block(input_tensor, kernel_size, filters, stage, block, use_bias, train_bn)
-        conv_block(input_tensor, kernel_size, filters, stage, block, strides, use_bias, train_bn)
-        resnet_graph(input_image, architecture, stage5, train_bn)
-        apply_box_deltas_graph(boxes, deltas)
-        clip_boxes_graph(boxes, window)
-        ProposalLayer(proposal_count, nms_threshold, config)
-        log2_graph(x)
-        PyramidROIAlign(pool_shape)
-        overlaps_graph(boxes1, boxes2)
-        detection_targets_graph(proposals, gt_class_ids, gt_boxes, gt_masks, config)
-        DetectionTargetLayer(config)
-        refine_detections_graph(rois, probs, deltas, window, config)
-        DetectionLayer(config)
-        BatchNorm.call(inputs, training)
-        ProposalLayer.call(inputs)
-        PyramidROIAlign.call(inputs)
-        DetectionTargetLayer.call(inputs)
-        DetectionLayer.call(inputs)
-        ProposalLayer.compute_output_shape(input_shape)
-        PyramidROIAlign.compute_output_shape(input_shape)
-        DetectionTargetLayer.compute_output_shape(input_shape)
-        DetectionLayer.compute_output_shape(input_shape)
-        rpn_graph(feature_map, anchors_per_location, anchor_stride)
-        build_rpn_model(anchor_stride, anchors_per_location, depth)
-        fpn_classifier_graph(rois, feature_maps, image_meta, pool_size, num_classes, train_bn,
-            fc_layers_size)
-        build_fpn_mask_graph(rois, feature_maps, image_meta, pool_size, num_classes, train_bn)
-        smooth_l1_loss(y_true, y_pred)
-        rpn_class_loss_graph(rpn_match, rpn_class_logits)
-        rpn_bbox_loss_graph(config, target_bbox, rpn_match, rpn_bbox)
-        mrcnn_class_loss_graph(target_class_ids, pred_class_logits, active_class_ids)
-        mrcnn_bbox_loss_graph(target_bbox, target_class_ids, pred_bbox)
-        mrcnn_mask_loss_graph(target_masks, target_class_ids, pred_masks)
-        load_image_gt(dataset, config, image_id, augment, augmentation, use_mini_mask)
-        build_detection_targets(rpn_rois, gt_class_ids, gt_boxes, gt_masks, config)
-        build_rpn_targets(image_shape, anchors, gt_class_ids, gt_boxes, config)
-        generate_random_rois(image_shape, count, gt_class_ids, gt_boxes)
-        data_generator(dataset, config, shuffle, augment, augmentation, random_rois, batch_size,
-            detection_targets, no_augmentation_sources)
-        MaskRCNN(mode, config, model_dir)
-        MaskRCNN.build(mode, config)
-        MaskRCNN.find_last()
-        MaskRCNN.load_weights(filepath, by_name, exclude)
-        MaskRCNN.get_imagenet_weights()
-        MaskRCNN.compile(learning_rate, momentum)
-        MaskRCNN.set_trainable(layer_regex, keras_model, indent, verbose)
-        MaskRCNN.set_log_dir(model_path)
-        MaskRCNN.train(train_dataset, val_dataset, learning_rate, epochs, layers, augmentation,
-            custom_callbacks, no_augmentation_sources)
-        MaskRCNN.mold_inputs(images)
-        MaskRCNN.unmold_detections(detections, mrcnn_mask, original_image_shape, image_shape,
-            window)
-        MaskRCNN.detect(images, verbose)
-        MaskRCNN.detect_molded(molded_images, image_metas, verbose)
-        MaskRCNN.get_anchors(image_shape)
-        compose_image_meta(image_id, original_image_shape, image_shape, window, scale,
-            active_class_ids)
-        parse_image_meta(meta)
-        parse_image_meta_graph(meta)
-        mold_image(images, config)
-        unmold_image(normalized_images, config)
-        trim_zeros_graph(boxes, name)
-        batch_pack_graph(x, counts, num_rows)
-        norm_boxes_graph(boxes, shape)
-        denorm_boxes_graph(boxes, shape)
-    """,
-    mrcnn.parallel_model: """
-        ParallelModel(keras_model, gpu_count)
-    """,
-    mrcnn.config: """
-        Config()
-        Config.display()
-    """,
-    mrcnn.utils: """
-        extract_bboxes(mask)
-        compute_iou(box, boxes, box_area, boxes_area)
-        compute_overlaps(boxes1, boxes2)
-        compute_overlaps_masks(masks1, masks2)
-        non_max_suppression(boxes, scores, threshold)
-        apply_box_deltas(boxes, deltas)
-        box_refinement_graph(box, gt_box)
-        box_refinement(box, gt_box)
-        Dataset(class_map)
-        Dataset.add_class(source, class_id, class_name)
-        Dataset.add_image(source, image_id, path)
-        Dataset.image_reference(image_id)
-        Dataset.prepare(class_map)
-        Dataset.map_source_class_id(source_class_id)
-        Dataset.get_source_class_id(class_id, source)
-        Dataset.source_image_link(image_id)
-        Dataset.load_image(image_id)
-        Dataset.load_mask(image_id)
-        resize_image(image, min_dim, max_dim, min_scale, mode)
-        resize_mask(mask, scale, padding, crop)
-        minimize_mask(bbox, mask, mini_shape)
-        expand_mask(bbox, mini_mask, image_shape)
-        mold_mask(mask, config)
-        unmold_mask(mask, bbox, image_shape)
-        generate_anchors(scales, ratios, shape, feature_stride, anchor_stride)
-        generate_pyramid_anchors(scales, ratios, feature_shapes, feature_strides, anchor_stride)
-        trim_zeros(x)
-        compute_matches(gt_boxes, gt_class_ids, gt_masks, pred_boxes, pred_class_ids, pred_scores,
-            pred_masks, iou_threshold, score_threshold)
-        compute_ap(gt_boxes, gt_class_ids, gt_masks, pred_boxes, pred_class_ids, pred_scores,
-            pred_masks, iou_threshold)
-        compute_ap_range(gt_box, gt_class_id, gt_mask, pred_box, pred_class_id, pred_score,
-            pred_mask, iou_thresholds, verbose)
-        compute_recall(pred_boxes, gt_boxes, iou)
-        batch_slice(inputs, graph_fn, batch_size, names)
-        download_trained_weights(coco_model_path, verbose)
-        norm_boxes(boxes, shape)
-        denorm_boxes(boxes, shape)
-        resize(image, output_shape, order, mode, cval, clip, preserve_range, anti_aliasing,
-            anti_aliasing_sigma)
-    """,
-    mrcnn.visualize: """
-        display_images(images, titles, cols, cmap, norm, interpolation)
-        random_colors(N, bright)
-        apply_mask(image, mask, color, alpha)
-        display_instances(image, boxes, masks, class_ids, class_names, scores, title, figsize, ax,
-            show_mask, show_bbox, colors, captions)
-        display_differences(image, gt_box, gt_class_id, gt_mask, pred_box, pred_class_id,
-            pred_score, pred_mask, class_names, title, ax, show_mask, show_box, iou_threshold,
-            score_threshold)
-        draw_rois(image, rois, refined_rois, mask, class_ids, class_names, limit)
-        draw_box(image, box, color)
-        display_top_masks(image, mask, class_ids, class_names, limit)
-        plot_precision_recall(AP, precisions, recalls)
-        plot_overlaps(gt_class_ids, pred_class_ids, pred_scores, overlaps, class_names, threshold)
-        draw_boxes(image, boxes, refined_boxes, masks, captions, visibilities, title, ax)
-        display_table(table)
-        display_weight_stats(model)
-    """,
-}
+def regression():
+    """A model of one layer, and the same as a ParallelModel."""
+    image = keras.Input((3,))
+    inner = keras.Model(image, keras.layers.Dense(2, name="dense")(image), name="one")
+    return inner, mrcnn.parallel_model.ParallelModel(inner, gpu_count=2)
 
 
-def signatures():
-    """Module, dotted name and parameters of each line above."""
-    for module, text in SIGNATURES.items():
-        for line in " ".join(text.split()).replace(") ", ")\n").splitlines():
-            name, parameters = line.rstrip(")").split("(")
-            parameters = [parameter for parameter in parameters.split(", ") if parameter]
-            yield pytest.param(module, name, parameters, id=f"{module.__name__}.{name}")
+def test_parallel_model_is_compiled_and_told_as_the_model():
+    inner, model = regression()
+    assert (model.inner_model, model.gpu_count, model.name) == (inner, 2, "one")
+    model.compile(optimizer="sgd", loss="mse", run_eagerly=True)
+    assert inner.compiled and model.optimizer is inner.optimizer
+    model.trainable = False
+    assert inner.trainable is False and not inner.trainable_weights
+    with pytest.raises(AttributeError, match="no_such_name"):
+        model.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize(("module", "name", "parameters"), list(signatures()))
-def test_parameters_are_the_originals_in_order(module, name, parameters):
-    owner = module
-    for part in name.split("."):
-        inside, owner = owner, getattr(owner, part)
-    ours = list(inspect.signature(owner).parameters.values())
-    if inspect.isclass(inside) and inspect.isfunction(owner):
-        ours = ours[1:]
-    assert [parameter.name for parameter in ours[: len(parameters)]] == parameters
-    for further in ours[len(parameters) :]:
-        variadic = further.kind in (further.VAR_POSITIONAL, further.VAR_KEYWORD)
-        assert variadic or further.default is not further.empty
+def test_parallel_model_uses_the_models_own_loss():
+    class Counted(keras.Model):
+        calls = 0
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            Counted.calls += 1
+            return ops.mean(ops.square(y_pred))
+
+    image = keras.Input((3,))
+    inner = Counted(image, keras.layers.Dense(2)(image))
+    model = mrcnn.parallel_model.ParallelModel(inner, gpu_count=2)
+    model.compile(optimizer="sgd", run_eagerly=True)
+    loss = model.train_on_batch(numbers(4, 3), np.zeros((4, 2)))
+    assert Counted.calls == 1 and float(loss) > 0
 
 
-def test_other_names_of_the_original():
-    assert mrcnn.utils.COCO_MODEL_URL.endswith("/v2.0/mask_rcnn_coco.h5")
-    assert isinstance(mrcnn.utils.Dataset.image_ids, property)
-    assert issubclass(mrcnn.model.BatchNorm, keras.layers.BatchNormalization)
-    assert issubclass(mrcnn.parallel_model.ParallelModel, keras.Model)
+def test_parallel_model_saves_and_loads_the_model(tmp_path):
+    inner, model = regression()
+    x = numbers(4, 3)
+    wanted = ops.convert_to_numpy(inner(x))
+    model.save(tmp_path / "whole.keras")
+    loaded = keras.models.load_model(tmp_path / "whole.keras")
+    assert type(loaded) is type(inner)
+    same(loaded(x), wanted)
+    model.save_weights(tmp_path / "its.weights.h5")
+    inner.get_layer("dense").kernel.assign(np.zeros((3, 2)))
+    model.load_weights(tmp_path / "its.weights.h5")
+    same(model(x), wanted)
+
+
+def test_parallel_model_in_keras_own_format(tmp_path):
+    inner, model = regression()
+    keras.saving.save_model(model, tmp_path / "parallel.keras")
+    loaded = keras.saving.load_model(tmp_path / "parallel.keras")
+    assert type(loaded) is mrcnn.parallel_model.ParallelModel and loaded.gpu_count == 2
+    x = numbers(4, 3)
+    same(loaded(x), inner(x))
+
+
+def test_parallel_model_prints_both_summaries_and_splits_nothing(capsys):
+    inner, model = regression()
+    inner.summary()
+    once = capsys.readouterr().out
+    model.summary()
+    assert capsys.readouterr().out == 2 * once and "dense" in once
+    assert model.make_parallel() is inner.output
+
+
+def test_a_subclass_of_parallel_model_may_override():
+    class Own(mrcnn.parallel_model.ParallelModel):
+        def predict_on_batch(self, x):
+            return super().predict_on_batch(x) + 1
+
+    inner, _ = regression()
+    x = numbers(4, 3)
+    same(Own(inner, 2).predict_on_batch(x), inner.predict_on_batch(x) + 1)
