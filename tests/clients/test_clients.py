@@ -110,6 +110,7 @@ def test_via_polygons(tmp_path):
         assert splash.shape == (72, 56, 3)
 
 
+@pytest.mark.slow
 def test_png_masks(run, eagerly, tmp_path):
     make_data.mask_folders(tmp_path / "cells")
     printed = run(
@@ -222,6 +223,7 @@ def test_generator_training(run, eagerly):
     assert int(seen) > 1 and kept == masks == "1"
 
 
+@pytest.mark.slow
 def test_xml_boxes(run, eagerly):
     make_data.boxes_in_xml(Path("deer"))
     printed = run("xml_boxes.py", "deer")
