@@ -159,11 +159,12 @@ def _read_legacy(path: Path) -> tuple[Tensors, list[str]]:
         for _ in ("magic number", "version", "sizes of the machine that wrote it"):
             read_pickle(file, {}, load)
         tree, unknown = read_pickle(file, _CALLS, load)
-        keys, _ = read_pickle(file, {}, load)
-        if not isinstance(keys, list) or not storages.keys() <= set(map(str, keys)):
+        listed, _ = read_pickle(file, {}, load)
+        keys = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
+        if not storages.keys() <= set(keys):
             raise ValueError("it is damaged: the list of storages is incomplete")
         positions = {}
-        for key in map(str, keys):
+        for key in keys:
             length = file.read(8)
             if key not in storages or length != struct.pack("<q", storages[key].count):
                 raise ValueError(f"it is damaged: storage {key} is not as its tensors say")

@@ -337,6 +337,9 @@ def test_a_damaged_file_before_pytorch_1_6(tmp_path):
     assert "storage 7 is not as its tensors say" in refused(path)
     write_legacy(path, tree, {"8": values(6)})
     assert "the list of storages is incomplete" in refused(path)
+    deep = b")" + b"\x85" * 100_000
+    path.write_bytes(data[: data.index(b".\x80\x02]")] + b".](" + deep + b"e.")
+    assert "the list of storages is incomplete" in refused(path)
     write_legacy(path, tree.replace(b"NtQ", b"(NNNttQ"), {"7": values(6)})
     assert "storages inside storages; PyTorch can load and save it anew" in refused(path)
 
