@@ -173,7 +173,8 @@ def run_graph(inputs: Mapping, outputs: Iterable[tuple]) -> OrderedDict[str, np.
     if computed:
         model = keras.Model(list(sources.values()), list(computed.values()))
         results = model([ops.convert_to_tensor(x) for x in given.values()], training=False)
-        values = dict(zip(computed, results, strict=True))
+        # Keras gives a list of one output as that output.
+        values = dict(zip(computed, keras.tree.flatten(results), strict=True))
     return OrderedDict(
         (name, _array(values[name] if name in values else given[_layer_of(tensor).name]))
         for name, tensor in tensors.items()

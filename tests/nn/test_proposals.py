@@ -81,3 +81,30 @@ def test_half_precision_deltas_are_computed_in_full():
     full = ops.convert_to_numpy(ops.cast(half, "float32"))
     layer = ProposalLayer(8, 0.3, pre_nms_limit=20)
     np.testing.assert_array_equal(layer([probs, half, anchors]), layer([probs, full, anchors]))
+
+
+def test_steps_lead_to_the_proposals():
+    batch = inputs()
+    layer = ProposalLayer(8, 0.3, pre_nms_limit=20)
+    proposals = ops.convert_to_numpy(layer(batch))
+    steps = layer.steps([ops.convert_to_tensor(x) for x in batch])
+    before, refined, clipped, kept, valid = map(ops.convert_to_numpy, steps)
+    for image, (probs, deltas, anchors) in enumerate(zip(*batch, strict=True)):
+        order = np.argsort(-probs[:, 1], kind="stable")[:20]
+        np.testing.assert_array_equal(before[image], anchors[order])
+        moved = geometry.apply_box_deltas(anchors[order], deltas[order] * STD_DEV)
+        np.testing.assert_allclose(refined[image], moved, atol=1e-6)
+        np.testing.assert_allclose(clipped[image], np.clip(moved, 0, 1), atol=1e-6)
+        count = valid[image].sum()
+        assert 0 < count <= 8 and valid[image, :count].all()
+        rows = clipped[image, kept[image, :count]]
+        np.testing.assert_array_equal(proposals[image, :count], rows)
+        assert not proposals[image, count:].any()
+
+
+def test_steps_of_fewer_anchors_than_the_limit_never_keep_padding():
+    layer = ProposalLayer(40, 0.9, pre_nms_limit=100)
+    steps = layer.steps([ops.convert_to_tensor(x) for x in inputs(anchors=30)])
+    assert steps.refined_anchors.shape == (2, 100, 4)
+    kept, valid = map(ops.convert_to_numpy, (steps.kept, steps.valid))
+    assert valid.any() and (kept[valid] < 30).all()
