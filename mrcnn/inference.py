@@ -172,20 +172,25 @@ def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas)
     return model.predict_on_batch([images, np.asarray(image_metas, np.float32), anchors])
 
 
-def unmold_batch(outputs, original_shapes, molded_shape, windows) -> Iterator[dict]:
-    """The result of `detect` for each image of a batch of outputs."""
+def unmold_batch(
+    outputs, original_shapes, molded_shape, windows, unmold=unmold_detections
+) -> Iterator[dict]:
+    """The result of `detect` for each image of a batch; unmold is like `unmold_detections`."""
     detections, mrcnn_mask = outputs[0], outputs[3]
     for index, (original_shape, window) in enumerate(zip(original_shapes, windows, strict=True)):
-        rois, class_ids, scores, masks = unmold_detections(
+        rois, class_ids, scores, masks = unmold(
             detections[index], mrcnn_mask[index], original_shape, molded_shape, window
         )
         yield {"rois": rois, "class_ids": class_ids, "scores": scores, "masks": masks}
 
 
-def detect(model: keras.Model, config: Config, anchors: AnchorCache, images) -> list[dict]:
+def detect(
+    model: keras.Model, config: Config, anchors: AnchorCache, images, unmold=unmold_detections
+) -> list[dict]:
     """Detect in any number of images of any sizes, BATCH_SIZE at a time.
 
     Args:
+        unmold: a function like `unmold_detections`.
         images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
 
     Returns:
@@ -201,7 +206,7 @@ def detect(model: keras.Model, config: Config, anchors: AnchorCache, images) -> 
         outputs = predict(model, anchors(shape), np.stack(molded), metas)
         originals = [np.shape(images[index]) for index in indices]
         for index, result in zip(
-            indices, unmold_batch(outputs, originals, shape, windows), strict=True
+            indices, unmold_batch(outputs, originals, shape, windows, unmold), strict=True
         ):
             results[index] = result
     return results

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 
@@ -55,6 +56,9 @@ class MaskRCNN:
         ValueError: another mode, or a Config that cannot work.
     """
 
+    # For subclasses with a set_log_dir of their own.
+    _resume_from = None
+
     def __init__(self, mode: str, config: Config, model_dir: str | os.PathLike):
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}.")
@@ -67,7 +71,6 @@ class MaskRCNN:
         self.model_dir = os.fspath(model_dir)
         self.set_log_dir()
         self.keras_model = self.build(mode=mode, config=config)
-        self._anchors = inference.AnchorCache(config)
 
     def build(self, mode: str, config: Config) -> keras.Model:
         """A new Keras model for this mode."""
@@ -100,25 +103,13 @@ class MaskRCNN:
         return training.find_last(self.model_dir, self.config.NAME)
 
     def set_log_dir(self, model_path=None) -> None:
-        """Take over the run that a checkpoint belongs to, or prepare a new one."""
-        self._run = training.run_folder(self.model_dir, self.config.NAME, model_path)
-        self._resume_from = model_path if self._run.epoch else None
+        """Take over the run that a checkpoint belongs to, or prepare a new one.
 
-    @property
-    def log_dir(self) -> str:
-        return self._run.log_dir
-
-    @property
-    def checkpoint_path(self) -> str:
-        return self._run.checkpoint_path
-
-    @property
-    def epoch(self) -> int:
-        return self._run.epoch
-
-    @epoch.setter
-    def epoch(self, value: int) -> None:
-        self._run.epoch = value
+        An override sets `log_dir`, `checkpoint_path` and `epoch`.
+        """
+        run = training.run_folder(self.model_dir, self.config.NAME, model_path)
+        self.log_dir, self.checkpoint_path, self.epoch = run.log_dir, run.checkpoint_path, run.epoch
+        self._resume_from = model_path if run.epoch else None
 
     # ---- Training ---------------------------------------------------------------------------
 
@@ -183,7 +174,7 @@ class MaskRCNN:
             self.config,
             train_dataset,
             val_dataset,
-            self._run,
+            training.RunFolder(self.log_dir, self.checkpoint_path, self.epoch),
             epochs,
             augmentation=augmentation,
             custom_callbacks=custom_callbacks,
@@ -223,7 +214,9 @@ class MaskRCNN:
             log(f"Processing {len(images)} images")
             for image in images:
                 log("image", image)
-        return inference.detect(self.keras_model, self.config, self._anchors, images)
+        return inference.detect(
+            self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
+        )
 
     def detect_molded(self, molded_images, image_metas, verbose: int = 0) -> list[dict]:
         """Detect in images that `mold_inputs` made; boxes and masks are those of the molded image.
@@ -245,7 +238,11 @@ class MaskRCNN:
         )
         count = len(molded_images)
         window = [0, 0, *shape[:2]]
-        return list(inference.unmold_batch(outputs, [shape] * count, shape, [window] * count))
+        return list(
+            inference.unmold_batch(
+                outputs, [shape] * count, shape, [window] * count, self.unmold_detections
+            )
+        )
 
     def mold_inputs(self, images):
         """Images of one size as a batch `[N, H, W, channels]`, their metas and windows."""
@@ -265,6 +262,11 @@ class MaskRCNN:
         return inference.unmold_detections(
             detections, mrcnn_mask, original_image_shape, image_shape, window
         )
+
+    @functools.cached_property
+    def _anchors(self):
+        # Not in __init__, which subclasses replace.
+        return inference.AnchorCache(self.config)
 
     def get_anchors(self, image_shape) -> np.ndarray:
         """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""
