@@ -67,22 +67,23 @@ def test_the_first_cell_says_what_it_shows_and_how_to_run_it(path):
 def run(path, logs, **environment):
     """The executed notebook; an error in a cell is raised here."""
     from jupyter_client import AsyncKernelManager
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.kernelspec import KernelSpec
     from nbclient import NotebookClient
 
-    class ThisPython(KernelSpecManager):
-        """Knows one kernel, whichever are installed for other Pythons."""
+    class ThisPython(AsyncKernelManager):
+        """Starts the running Python, whichever kernels are installed."""
 
-        def get_kernel_spec(self, kernel_name):
+        @property
+        def kernel_spec(self):
             command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=command, language="python", display_name=kernel_name)
+            return KernelSpec(argv=command, language="python", display_name="this Python")
 
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     settings = {"MRCNN_SMALL": "1", "MRCNN_LOGS": str(logs), "IPYTHONDIR": str(logs / "ipython")}
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
-        km=AsyncKernelManager(kernel_spec_manager=ThisPython()),
+        kernel_manager_class=ThisPython,
         resources={"metadata": {"path": path.parent}},
         timeout=600,
     )
@@ -217,7 +218,8 @@ def test_inspect_weights_names_every_weight(demo):
     weights, dead = tables(notebook)
     assert weights[0] == ["WEIGHT NAME", "SHAPE", "MIN", "MAX", "STD"]
     names = [row[0] for row in weights]
-    assert {"stage1_conv/kernel", "mrcnn_mask/kernel"} <= {*names}
+    for expected in ("stage1_conv/kernel", "rpn_class_raw/kernel", "mrcnn_mask/kernel"):
+        assert any(name.endswith(expected) for name in names)
     assert not any("***" in name for name in names)
     assert dead[-1][0] == "all" and int(dead[-1][1]) > 1000
     assert len(pictures(notebook)) == 4
