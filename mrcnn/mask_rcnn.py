@@ -84,7 +84,9 @@ class MaskRCNN:
         """Load a weight file, see `weights.load_weights`; a run's checkpoint continues that run.
 
         Args:
-            filepath: `.h5` of Keras 2 or of this package, or Keras 3's `.weights.h5`.
+            filepath: `.h5` of Keras 2 or of this package, Keras 3's `.weights.h5`; with by_name
+                also a checkpoint of PyTorch or a `.safetensors` of a ResNet, for a BACKBONE that
+                ends in `_v1_5`.
             by_name: load the layers both have; else the file must fit the whole network.
             exclude: names of layers to leave as they are; means by_name.
         """
