@@ -25,6 +25,9 @@ from pathlib import Path
 import numpy as np
 
 RESIZE_MODES = ("square", "pad64", "crop", "none")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 BACKBONES = ("resnet50", "resnet101", "resnet50_v1_5", "resnet101_v1_5")
 # The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
 LOSS_NAMES = (
@@ -124,6 +127,9 @@ class Config:
     MAX_GT_INSTANCES = 100
     # False: the training graph takes ROIs as an eighth input in place of the RPN's.
     USE_RPN_ROIS = True
+    # True: images without objects train too, RPN and class head see background alone in them.
+    # False: they are left out.
+    TRAIN_EMPTY_IMAGES = False
 
     # ---- Detection --------------------------------------------------------------------------
     DETECTION_MAX_INSTANCES = 100
@@ -137,6 +143,25 @@ class Config:
     LOSS_WEIGHTS = {name: 1.0 for name in LOSS_NAMES}
     # Largest norm of all gradients together.
     GRADIENT_CLIP_NORM = 5.0
+    # "sgd", with LEARNING_MOMENTUM; "adam" or "adamw", the same but for the decay's default.
+    OPTIMIZER = "sgd"
+    # What each step takes off a weight, times the learning rate (Loshchilov and Hutter 2019), for
+    # any optimizer. Above 0 it alone counts, and WEIGHT_DECAY, L2 in the loss, does not.
+    DECOUPLED_WEIGHT_DECAY = 0.0
+    # Batches in which the learning rate rises in a line from a thousandth of what it is then.
+    WARMUP_STEPS = 0
+    # From the first batch of a call of `train` to its last: "constant"; "step", a tenth after each
+    # of these parts; "cosine", half a wave down to 0.
+    LEARNING_RATE_SCHEDULE = "constant"
+    LEARNING_RATE_DROPS = (2 / 3, 8 / 9)
+    # Batches whose gradients are averaged for one step of the optimizer.
+    GRADIENT_ACCUMULATION_STEPS = 1
+    # Above 0, checkpoints, validation and detection while training have the moving average of the
+    # weights, of which this part stays at each batch: 0.999 for one.
+    EMA_MOMENTUM = 0.0
+    # Of training: "float32", "mixed_bfloat16" or "mixed_float16". Weights, boxes and losses are
+    # float32 in all of them.
+    DTYPE_POLICY = "float32"
 
     # ---- Derived ----------------------------------------------------------------------------
     @derived
@@ -268,6 +293,29 @@ class Config:
                 "of one class has NUM_CLASSES = 1 + 1."
             )
         self._check_loss_weights()
+        self._check_optimisation()
+
+    def _check_optimisation(self) -> None:
+        for name, known in (
+            ("OPTIMIZER", OPTIMIZERS),
+            ("LEARNING_RATE_SCHEDULE", SCHEDULES),
+            ("DTYPE_POLICY", DTYPE_POLICIES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}."
+                )
+        drops = list(self.LEARNING_RATE_DROPS)
+        if drops != sorted(set(drops)) or not 0 < drops[0] <= drops[-1] < 1:
+            raise ValueError(
+                f"LEARNING_RATE_DROPS is {self.LEARNING_RATE_DROPS!r}; it must be parts of the "
+                "training, rising, above 0 and below 1."
+            )
+        if not 0 <= self.EMA_MOMENTUM < 1:
+            raise ValueError(
+                f"EMA_MOMENTUM is {self.EMA_MOMENTUM}; it must be at least 0, which is no moving "
+                "average, and below 1."
+            )
 
     def _check_loss_weights(self) -> None:
         for name, weight in self.LOSS_WEIGHTS.items():
@@ -387,7 +435,7 @@ def _is_number_list(value) -> bool:
 # What a setting may be follows from its default, for all but these.
 # Steps that come of a division are rounded up.
 _FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM", "STEPS_PER_EPOCH", "VALIDATION_STEPS")
-_OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE")
+_OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE", "OPTIMIZER", "LEARNING_RATE_SCHEDULE", "DTYPE_POLICY")
 _STD_DEVS = ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")
 _SHAPES = ("MASK_SHAPE", "MINI_MASK_SHAPE")
 _AT_LEAST_ONE = (
@@ -408,6 +456,7 @@ _AT_LEAST_ONE = (
     "TRAIN_ROIS_PER_IMAGE",
     "MAX_GT_INSTANCES",
     "DETECTION_MAX_INSTANCES",
+    "GRADIENT_ACCUMULATION_STEPS",
 )
 _AT_LEAST_ZERO = (
     "VALIDATION_STEPS",
@@ -416,6 +465,8 @@ _AT_LEAST_ZERO = (
     "LEARNING_RATE",
     "LEARNING_MOMENTUM",
     "WEIGHT_DECAY",
+    "DECOUPLED_WEIGHT_DECAY",
+    "WARMUP_STEPS",
 )
 _ALL_ABOVE_ZERO = (
     "RPN_ANCHOR_SCALES",

@@ -7,6 +7,7 @@ loading one is enough to go on with that run.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import math
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+from keras import ops
 
 from mrcnn import backend, losses
 from mrcnn.config import LOSS_NAMES, Config
@@ -143,29 +145,154 @@ def five_losses(outputs: dict) -> dict:
     return dict(zip(LOSS_NAMES, values, strict=True))
 
 
+# Of batch normalisation: they have no scale to keep small.
+NOT_DECAYED = ("gamma", "beta")
+
+
 def _decayed(variables):
-    """All but gamma and beta of batch normalisation, which have no scale to keep small."""
-    return [v for v in variables if v.name not in ("gamma", "beta")]
+    return [v for v in variables if v.name not in NOT_DECAYED]
 
 
 def build_training_model(config: Config) -> TrainingModel:
     """The model that `fit` trains."""
-    inputs, outputs = training_graph(config)
-    model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
+    with _dtype_policy(config.DTYPE_POLICY):
+        inputs, outputs = training_graph(config)
+        model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
     model.loss_weights = dict(config.LOSS_WEIGHTS)
-    model.weight_decay = float(config.WEIGHT_DECAY)
+    model.weight_decay = _l2_factor(config)
     return model
 
 
+@contextlib.contextmanager
+def _dtype_policy(name: str):
+    """Layers built within have this policy; "float32" leaves the one that Keras is set to."""
+    before = keras.config.dtype_policy()
+    if name != "float32":
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _l2_factor(config: Config) -> float:
+    """Weights decay once: by L2 in the loss or, where that is asked for, in the optimizer."""
+    return 0.0 if config.DECOUPLED_WEIGHT_DECAY else float(config.WEIGHT_DECAY)
+
+
 def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:
-    """SGD with momentum, all gradients together clipped to GRADIENT_CLIP_NORM."""
-    optimizer = keras.optimizers.SGD(
-        learning_rate=learning_rate,
-        momentum=momentum,
+    """The Config's optimizer, all gradients together clipped to GRADIENT_CLIP_NORM."""
+    optimizer = build_optimizer(config, learning_rate, momentum)
+    model.compile(optimizer, config.LOSS_WEIGHTS, _l2_factor(config))
+
+
+def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers.Optimizer:
+    """The optimizer of OPTIMIZER, DECOUPLED_WEIGHT_DECAY, EMA_MOMENTUM and the like.
+
+    Args:
+        momentum: of "sgd"; Adam has its own.
+    """
+    settings = {
+        "learning_rate": learning_rate,
+        # Keras' AdamW has a decay of its own if none is given.
+        "weight_decay": config.DECOUPLED_WEIGHT_DECAY,
         # The norm of all gradients; Keras' `clipnorm` would clip each variable on its own.
-        global_clipnorm=config.GRADIENT_CLIP_NORM,
-    )
-    model.compile(optimizer, config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
+        "global_clipnorm": config.GRADIENT_CLIP_NORM,
+        "use_ema": config.EMA_MOMENTUM > 0,
+        "ema_momentum": config.EMA_MOMENTUM,
+    }
+    if config.GRADIENT_ACCUMULATION_STEPS > 1:
+        settings["gradient_accumulation_steps"] = config.GRADIENT_ACCUMULATION_STEPS
+    if config.OPTIMIZER == "sgd":
+        # None, not 0, so that the plain optimizer does no work for it.
+        settings["weight_decay"] = config.DECOUPLED_WEIGHT_DECAY or None
+        optimizer = keras.optimizers.SGD(momentum=momentum, **settings)
+    elif config.OPTIMIZER == "adam":
+        optimizer = keras.optimizers.Adam(**settings)
+    else:
+        optimizer = keras.optimizers.AdamW(**settings)
+    if config.DECOUPLED_WEIGHT_DECAY:
+        optimizer.exclude_from_weight_decay(var_names=[f"^{name}$" for name in NOT_DECAYED])
+    return optimizer
+
+
+# ---- Learning rate -----------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that first rises in a line from a thousandth of itself (Goyal et al. 2017).
+
+    Args:
+        learning_rate: a number or a schedule.
+        steps: batches until it is what it is.
+    """
+
+    def __init__(self, learning_rate, steps: int):
+        super().__init__()
+        self.learning_rate = learning_rate
+        self.steps = int(steps)
+
+    def __call__(self, step):
+        rate = self.learning_rate
+        rate = rate(step) if callable(rate) else rate
+        done = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        return rate * (0.001 + 0.999 * done)
+
+    def get_config(self):
+        rate = self.learning_rate
+        if callable(rate):
+            rate = keras.saving.serialize_keras_object(rate)
+        return {"learning_rate": rate, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config):
+        rate = config["learning_rate"]
+        if isinstance(rate, dict):
+            rate = keras.saving.deserialize_keras_object(rate)
+        return cls(rate, config["steps"])
+
+
+def learning_rate_schedule(config: Config, learning_rate: float, steps: int):
+    """What LEARNING_RATE_SCHEDULE and WARMUP_STEPS make of a learning rate.
+
+    Args:
+        steps: batches of the whole training, those before a resumption included.
+
+    Returns:
+        A Keras schedule by batches, or the number itself if it stays.
+    """
+    rate = learning_rate
+    if config.LEARNING_RATE_SCHEDULE == "step":
+        # A boundary is the last batch with the value before it.
+        ends = [max(round(part * steps) - 1, 0) for part in config.LEARNING_RATE_DROPS]
+        values = [learning_rate * 0.1**i for i in range(len(ends) + 1)]
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, values)
+    elif config.LEARNING_RATE_SCHEDULE == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, max(steps, 1))
+    return WarmUp(rate, config.WARMUP_STEPS) if config.WARMUP_STEPS else rate
+
+
+def set_schedule(model: TrainingModel, config: Config, steps_ahead: int) -> None:
+    """Put the Config's schedule in place of the learning rate that a model was compiled with.
+
+    It goes by the optimizer's count of batches, which a checkpoint has: a resumed run goes on with
+    it where it was.
+
+    Args:
+        steps_ahead: batches that are still to come.
+    """
+    if config.LEARNING_RATE_SCHEDULE == "constant" and not config.WARMUP_STEPS:
+        return
+    optimizer = model.optimizer
+    steps = _batches_done(optimizer) + steps_ahead
+    optimizer.learning_rate = learning_rate_schedule(config, float(optimizer.learning_rate), steps)
+
+
+def _batches_done(optimizer) -> int:
+    # `iterations` counts steps of the optimizer, each of so many batches.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(inner.iterations) * (inner.gradient_accumulation_steps or 1)
 
 
 # ---- What trains -----------------------------------------------------------------------------
@@ -300,6 +427,19 @@ class Checkpoint(keras.callbacks.Callback):
         save_checkpoint(self.model, self.path.format(epoch=epoch + 1))
 
 
+def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
+    """The callback that lets the averages stand in for the weights at the end of an epoch."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        return []
+    if int(optimizer.iterations):
+        # Resumed: a checkpoint has the averages as its weights, and the weights as averages.
+        back = keras.callbacks.SwapEMAWeights()
+        back.set_model(model)
+        back.on_test_begin()
+    return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+
+
 def fit(
     model: TrainingModel,
     config: Config,
@@ -313,6 +453,7 @@ def fit(
     seed: int = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`."""
+    set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     train_loader = BatchLoader(
         train_dataset,
         config,
@@ -328,6 +469,7 @@ def fit(
         val_loader = ValidationLoader(val_dataset, config, steps=steps)
     os.makedirs(run.log_dir, exist_ok=True)
     callbacks = [
+        *_weight_averaging(model),
         Checkpoint(run.checkpoint_path),
         *(custom_callbacks or ()),
         # Last, so that it shows what callbacks add to an epoch's logs.

@@ -62,7 +62,18 @@ DEFAULTS = {
     "GRADIENT_CLIP_NORM": 5.0,
 }
 # Settings that the original does not have; their values change nothing.
-ADDED = {"PIXEL_STD": 1.0}
+ADDED = {
+    "PIXEL_STD": 1.0,
+    "TRAIN_EMPTY_IMAGES": False,
+    "OPTIMIZER": "sgd",
+    "DECOUPLED_WEIGHT_DECAY": 0.0,
+    "WARMUP_STEPS": 0,
+    "LEARNING_RATE_SCHEDULE": "constant",
+    "LEARNING_RATE_DROPS": (2 / 3, 8 / 9),
+    "GRADIENT_ACCUMULATION_STEPS": 1,
+    "EMA_MOMENTUM": 0.0,
+    "DTYPE_POLICY": "float32",
+}
 DERIVED = {"BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE"}
 
 
@@ -269,6 +280,9 @@ WORKS = [
     {"BACKBONE": "resnet101_v1_5"},
     {"BACKBONE": a_backbone, "COMPUTE_BACKBONE_SHAPE": its_shapes},
     {"LOSS_WEIGHTS": {"rpn_class_loss": 2}},
+    {"OPTIMIZER": "adamw", "DECOUPLED_WEIGHT_DECAY": 1, "EMA_MOMENTUM": 0.999},
+    {"LEARNING_RATE_SCHEDULE": "step", "LEARNING_RATE_DROPS": [0.5], "WARMUP_STEPS": 1000},
+    {"DTYPE_POLICY": "mixed_bfloat16", "GRADIENT_ACCUMULATION_STEPS": 4},
     {"IMAGE_MIN_DIM": 100, "IMAGE_MAX_DIM": 128},
     {"IMAGE_MIN_DIM": 0, "IMAGE_MAX_DIM": 128},
     {"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": 128},
@@ -366,6 +380,19 @@ CANNOT_WORK = [
     ({"BACKBONE": a_backbone}, ["COMPUTE_BACKBONE_SHAPE is None"]),
     ({"LOSS_WEIGHTS": [1.0]}, ["LOSS_WEIGHTS is [1.0]", "dict"]),
     ({"LOSS_WEIGHTS": {"rpn_clas_loss": 1.0}}, ["rpn_clas_loss", "Did you mean rpn_class_loss"]),
+    ({"OPTIMIZER": "Adam"}, ["OPTIMIZER is 'Adam'", "sgd, adam, adamw"]),
+    ({"OPTIMIZER": None}, ["OPTIMIZER is None"]),
+    ({"DECOUPLED_WEIGHT_DECAY": -0.1}, ["DECOUPLED_WEIGHT_DECAY is -0.1", "0 or more"]),
+    ({"WARMUP_STEPS": -1}, ["WARMUP_STEPS is -1"]),
+    ({"WARMUP_STEPS": 0.5}, ["WARMUP_STEPS is 0.5", "whole number"]),
+    ({"LEARNING_RATE_SCHEDULE": "linear"}, ["'linear'", "constant, step, cosine"]),
+    ({"LEARNING_RATE_DROPS": (60, 80)}, ["LEARNING_RATE_DROPS is (60, 80)", "below 1"]),
+    ({"LEARNING_RATE_DROPS": (0.9, 0.5)}, ["LEARNING_RATE_DROPS", "rising"]),
+    ({"LEARNING_RATE_DROPS": ()}, ["LEARNING_RATE_DROPS"]),
+    ({"GRADIENT_ACCUMULATION_STEPS": 0}, ["GRADIENT_ACCUMULATION_STEPS is 0", "1 or more"]),
+    ({"EMA_MOMENTUM": 1}, ["EMA_MOMENTUM is 1", "below 1"]),
+    ({"DTYPE_POLICY": "float16"}, ["DTYPE_POLICY is 'float16'", "mixed_bfloat16"]),
+    ({"TRAIN_EMPTY_IMAGES": 1}, ["TRAIN_EMPTY_IMAGES is 1", "True or False"]),
     ({"LOSS_WEIGHTS": {"rpn_class_loss": "1"}}, ["LOSS_WEIGHTS", "rpn_class_loss", "number"]),
 ]
 

@@ -248,7 +248,7 @@ class BatchLoader(keras.utils.PyDataset):
     its code and is raised at once, with a note which image it was.
 
     An image without objects is left out too, but any number of them may be: many data sets show
-    empty scenes. Only the first is named.
+    empty scenes. Only the first is named. With TRAIN_EMPTY_IMAGES they are trained on.
 
     Give it to `fit` with `shuffle=False`: left to itself, `fit` draws the order of the batches from
     Python's global state. `load_image` and `load_mask` are called from several threads at once.
@@ -407,7 +407,7 @@ class BatchLoader(keras.utils.PyDataset):
         sample = _fit(
             self.dataset, self.config, image_id, annotated, self.augment, augmentation, rng
         )
-        if (sample.class_ids > 0).any():
+        if (sample.class_ids > 0).any() or self.config.TRAIN_EMPTY_IMAGES:
             return sample
         self._note_emptied(image_id)
         return None
@@ -416,7 +416,7 @@ class BatchLoader(keras.utils.PyDataset):
         """`_read`, and an error for what is no mistake but cannot be trained on."""
         annotated = _read(self.dataset, self.config, image_id)
         height, width = annotated.image.shape[:2]
-        if not (annotated.class_ids > 0).any():
+        if not (annotated.class_ids > 0).any() and not self.config.TRAIN_EMPTY_IMAGES:
             raise _NoObjects("it has no objects.")
         if self.config.IMAGE_RESIZE_MODE == "none" and (height % 64 or width % 64):
             raise ValueError(

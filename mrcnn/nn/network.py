@@ -171,6 +171,7 @@ def training_graph(config: Config) -> tuple[list, dict]:
         mask_shape=config.MASK_SHAPE,
         use_mini_mask=config.USE_MINI_MASK,
         bbox_std_dev=config.BBOX_STD_DEV,
+        train_empty_images=config.TRAIN_EMPTY_IMAGES,
         name="proposal_targets",
     )([candidates, gt_class_ids, norm_boxes(gt_boxes, (height, width)), gt_masks])
     logits, mrcnn_class, mrcnn_bbox = classify(config, rois, proposals.feature_maps, image_meta)

@@ -28,6 +28,8 @@ class DetectionTargetLayer(layers.Layer):
         mask_shape: `(h, w)` of a target mask.
         use_mini_mask: ground-truth masks cover their box, not the image.
         bbox_std_dev: `[4]`, unit of the deltas.
+        train_empty_images: an image without objects gets as many negatives as go with a full number
+            of positives. False: it gets none, as any image without a positive.
         seed: of the random choice.
 
     Call arguments, a list:
@@ -50,6 +52,7 @@ class DetectionTargetLayer(layers.Layer):
         mask_shape=(28, 28),
         use_mini_mask: bool = True,
         bbox_std_dev=(0.1, 0.1, 0.2, 0.2),
+        train_empty_images: bool = False,
         seed: int | None = None,
         **kwargs,
     ):
@@ -59,6 +62,7 @@ class DetectionTargetLayer(layers.Layer):
         self.mask_shape = tuple(int(side) for side in mask_shape)
         self.use_mini_mask = bool(use_mini_mask)
         self.bbox_std_dev = [float(value) for value in bbox_std_dev]
+        self.train_empty_images = bool(train_empty_images)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_jit = backend.SUPPORTS_JIT
@@ -71,7 +75,8 @@ class DetectionTargetLayer(layers.Layer):
         gt_boxes = ops.cast(gt_boxes, "float32")
 
         positive, negative, gt_index = match_proposals(proposals, gt_class_ids, gt_boxes)
-        chosen, is_positive, is_used = self._choose(positive, negative)
+        is_empty = ~ops.any(gt_class_ids > 0, axis=1, keepdims=True)
+        chosen, is_positive, is_used = self._choose(positive, negative, is_empty)
         rois = _rows(proposals, chosen)
         gt_index = ops.take_along_axis(gt_index, chosen, axis=1)
         roi_gt_boxes = _rows(gt_boxes, gt_index)
@@ -95,7 +100,7 @@ class DetectionTargetLayer(layers.Layer):
         missing = max(0, self.train_rois_per_image - proposals.shape[1])
         return ops.pad(proposals, ((0, 0), (0, missing), (0, 0)))
 
-    def _choose(self, positive, negative):
+    def _choose(self, positive, negative, is_empty):
         """Rows of the proposals to train on, `[B, T]` int32, and which of them are what."""
         total = self.train_rois_per_image
         most_positive = int(total * self.roi_positive_ratio)
@@ -108,6 +113,8 @@ class DetectionTargetLayer(layers.Layer):
         ratio = 1.0 / self.roi_positive_ratio
         negative_count = ops.cast(ratio * ops.cast(positive_count, "float32"), "int32")
         negative_count = negative_count - positive_count
+        if self.train_empty_images:
+            negative_count = ops.where(is_empty, total - most_positive, negative_count)
         negative_rank = _rank(ops.where(negative, score, -3.0))
         kept_negative = negative & (negative_rank < negative_count)
 
@@ -144,7 +151,10 @@ class DetectionTargetLayer(layers.Layer):
         return tuple(map(KerasTensor, shapes, dtypes))
 
     def get_config(self):
-        names = "train_rois_per_image roi_positive_ratio mask_shape use_mini_mask bbox_std_dev seed"
+        names = (
+            "train_rois_per_image roi_positive_ratio mask_shape use_mini_mask bbox_std_dev "
+            "train_empty_images seed"
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
 
