@@ -1,4 +1,7 @@
-"""Every name of the original's public API: there, with its parameters, defaults and values."""
+"""Every name of the original's public API: there, with its parameters, defaults and values.
+
+And habits of its users that no other test shows.
+"""
 
 import ast
 import importlib
@@ -10,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mrcnn.model as modellib
+from mrcnn.utils import Dataset
 from tests.original_api import API
+from tests.tiny import tiny_config
 
 REQUIRED = inspect.Parameter.empty
 
@@ -113,3 +119,75 @@ def test_validation_images_of_nucleus():
 def test_root_dir_of_visualize_holds_the_package():
     visualize = importlib.import_module("mrcnn.visualize")
     assert Path(visualize.ROOT_DIR, "mrcnn", "visualize.py").samefile(visualize.__file__)
+
+
+# ---- Habits ----------------------------------------------------------------------------------
+
+
+class Overridden(Dataset):
+    """Overrides every method, and holds its images in places of its own."""
+
+    def __init__(self, class_map=None):
+        super().__init__(class_map)
+        self.called = set()
+        self.squares = {0: (4, 4, 30, 30), 1: (20, 10, 50, 40), 2: (8, 30, 40, 62)}
+
+    def add_class(self, source, class_id, class_name):
+        self.called.add("add_class")
+        super().add_class(source, class_id, class_name)
+
+    def add_image(self, source, image_id, path, **kwargs):
+        self.called.add("add_image")
+        super().add_image(source, image_id, path, drawn=True, **kwargs)
+
+    def prepare(self, class_map=None):
+        self.called.add("prepare")
+        super().prepare(class_map)
+
+    @property
+    def image_ids(self):
+        # Only the even images are trained on.
+        return np.array([i for i in range(len(self.image_info)) if i % 2 == 0])
+
+    def image_reference(self, image_id):
+        return f"square {image_id}"
+
+    def source_image_link(self, image_id):
+        return self.image_info[image_id]["path"]
+
+    def map_source_class_id(self, source_class_id):
+        return super().map_source_class_id(source_class_id)
+
+    def get_source_class_id(self, class_id, source):
+        return super().get_source_class_id(class_id, source)
+
+    def load_image(self, image_id):
+        assert image_id % 2 == 0 and self.image_info[image_id]["drawn"]
+        image = np.full((64, 64, 3), 10 * image_id, np.uint8)
+        y1, x1, y2, x2 = self.squares[image_id]
+        image[y1:y2, x1:x2] = 200
+        return image
+
+    def load_mask(self, image_id):
+        if image_id == 0:
+            raise ValueError(f"no mask for {image_id}")
+        mask = np.zeros((64, 64, 1), bool)
+        y1, x1, y2, x2 = self.squares[image_id]
+        mask[y1:y2, x1:x2] = True
+        return mask, np.array([self.map_source_class_id("drawn.7")], np.int32)
+
+
+def test_a_dataset_may_override_every_method(caplog):
+    dataset = Overridden()
+    dataset.add_class("drawn", 7, "square")
+    for i in range(3):
+        dataset.add_image("drawn", i, path=None)
+    dataset.prepare()
+    generator = modellib.data_generator(dataset, tiny_config(NUM_CLASSES=2), batch_size=2)
+    (images, metas, _, _, class_ids, gt_boxes, gt_masks), _ = next(generator)
+    # Image 0 cannot be read; 2 stands in for it, and 1 is not among the images.
+    assert metas[:, 0].tolist() == [2, 2] and "no mask for 0" in caplog.text
+    assert dataset.called == {"add_class", "add_image", "prepare"}
+    assert class_ids[:, 0].tolist() == [1, 1]
+    np.testing.assert_array_equal(gt_boxes[0, 0], [8, 30, 40, 62])
+    assert images[0, 20, 40, 0] == pytest.approx(200 - 123.7, abs=1e-3)
