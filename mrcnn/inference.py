@@ -143,21 +143,21 @@ class AnchorCache:
         config: its pyramid.
 
     Attributes:
-        last_shape: `(height, width)` last asked for, None at first.
+        pixels: `[A, (y1, x1, y2, x2)]` of the shape last asked for, not normalised.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self.last_shape: tuple | None = None
-        self._by_shape: dict[tuple, np.ndarray] = {}
+        self._by_shape: dict[tuple, tuple] = {}
 
     def __call__(self, image_shape) -> np.ndarray:
         """`[A, (y1, x1, y2, x2)]` float32, normalised, for a molded image of this shape."""
-        self.last_shape = shape = tuple(int(side) for side in image_shape[:2])
+        shape = tuple(int(side) for side in image_shape[:2])
         if shape not in self._by_shape:
             pixels = pyramid_anchors(self.config, shape)
-            self._by_shape[shape] = norm_boxes(pixels, shape)
-        return self._by_shape[shape]
+            self._by_shape[shape] = pixels, norm_boxes(pixels, shape)
+        self.pixels, normalised = self._by_shape[shape]
+        return normalised
 
 
 def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas) -> list:

@@ -20,7 +20,6 @@ import numpy as np
 
 from mrcnn import inference, inspection, training, weights
 from mrcnn.config import Config
-from mrcnn.data.targets import pyramid_anchors
 
 logger = logging.getLogger("mrcnn")
 
@@ -51,6 +50,8 @@ class MaskRCNN:
     Attributes:
         keras_model: the Keras model.
         log_dir, checkpoint_path, epoch: the run's folder, pattern and epochs done.
+        anchors: `[A, (y1, x1, y2, x2)]` in pixels, of the molded shape last detected in or given
+            to `get_anchors`.
 
     Raises:
         ValueError: another mode, or a Config that cannot work.
@@ -272,16 +273,11 @@ class MaskRCNN:
 
     def get_anchors(self, image_shape) -> np.ndarray:
         """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""
-        return self._anchors(image_shape)
+        normalised = self._anchors(image_shape)
+        self.anchors = self._anchors.pixels
+        return normalised
 
     # ---- Looking inside ---------------------------------------------------------------------
-
-    @property
-    def anchors(self) -> np.ndarray:
-        """Anchors `[A, (y1, x1, y2, x2)]` in pixels, of the molded shape last worked on."""
-        if self._anchors.last_shape is None:
-            raise AttributeError("anchors are there after detect(…) or get_anchors(image_shape).")
-        return pyramid_anchors(self.config, self._anchors.last_shape)
 
     def ancestor(self, tensor, name: str, checked: list | None = None):
         """The tensor of this name that another comes from, or None; see `inspection.ancestor`."""
