@@ -193,6 +193,8 @@ def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers
         momentum: of "sgd"; Adam has its own.
     """
     settings = {
+        # Keras would number them, and a checkpoint names what it holds by this.
+        "name": config.OPTIMIZER,
         "learning_rate": learning_rate,
         # Keras' AdamW has a decay of its own if none is given.
         "weight_decay": config.DECOUPLED_WEIGHT_DECAY,
@@ -212,7 +214,9 @@ def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers
     else:
         optimizer = keras.optimizers.AdamW(**settings)
     if config.DECOUPLED_WEIGHT_DECAY:
-        optimizer.exclude_from_weight_decay(var_names=[f"^{name}$" for name in NOT_DECAYED])
+        # TensorFlow's variables are named `gamma:0`.
+        names = [rf"(^|/){name}(:\d+)?$" for name in NOT_DECAYED]
+        optimizer.exclude_from_weight_decay(var_names=names)
     return optimizer
 
 

@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
-from mrcnn import training
+from mrcnn import training, weights
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader, data_generator
 from mrcnn.inference import build_inference_model
+from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import (
     build_training_model,
     compile_model,
@@ -29,6 +32,7 @@ from tests.slim import (
     use_ties_of_tf115,
 )
 from tests.tiny import (
+    Rectangles,
     TinyConfig,
     propose_anchors,
     random_rectangles,
@@ -37,6 +41,7 @@ from tests.tiny import (
     weights_of,
 )
 
+DATA = random_rectangles(4, seed=1)
 KERNELS = "conv1 res4b_branch2b fpn_c3p3 mrcnn_class_logits mrcnn_mask rpn_class_raw".split()
 
 
@@ -230,6 +235,237 @@ def test_thirty_steps_on_a_handful_of_images_lower_the_loss(traced):
         logs.append(model.train_on_batch(loader[0][0], return_dict=True)["loss"])
     assert np.isfinite(logs).all()
     assert np.mean(logs[-5:]) < 0.6 * np.mean(logs[:5])
+
+
+# ---- Optimizers ----------------------------------------------------------------------------------
+
+
+def optimizer_of(learning_rate=0.1, **settings):
+    return training.build_optimizer(tiny_config(**settings), learning_rate, 0.9)
+
+
+def stepped(optimizer, *gradients, start=2.0):
+    """Values of the variables `kernel` and `gamma` after steps with these gradients."""
+    variables = [keras.Variable(start, name=name) for name in ("kernel", "gamma")]
+    optimizer.build(variables)
+    for gradient in gradients:
+        optimizer.apply([ops.full((), gradient)] * 2, variables)
+    return [float(variable) for variable in variables]
+
+
+def test_the_optimizer_is_the_originals_unless_another_is_asked_for():
+    optimizer = optimizer_of()
+    assert type(optimizer) is keras.optimizers.SGD and optimizer.momentum == 0.9
+    assert optimizer.weight_decay is None and optimizer.gradient_accumulation_steps is None
+    assert not optimizer.use_ema
+    assert type(optimizer_of(OPTIMIZER="adam")) is keras.optimizers.Adam
+    assert type(optimizer_of(OPTIMIZER="adamw")) is keras.optimizers.AdamW
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_decoupled_decay_takes_a_part_of_each_weight_but_gamma_and_beta(name):
+    decayed = optimizer_of(OPTIMIZER=name, DECOUPLED_WEIGHT_DECAY=0.5)
+    kernel, gamma = stepped(decayed, 0.0, 0.0)
+    assert kernel == pytest.approx(2.0 * (1 - 0.1 * 0.5) ** 2) and gamma == 2.0
+    assert stepped(optimizer_of(OPTIMIZER=name), 0.0) == [2.0, 2.0]
+
+
+def test_weights_decay_once():
+    model, config, _ = tiny_model(WEIGHT_DECAY=0.25, DECOUPLED_WEIGHT_DECAY=0.5)
+    assert model.weight_decay == 0
+    compile_model(model, config, 0.001, 0.9)
+    assert model.weight_decay == 0 and model.optimizer.weight_decay == 0.5
+    compile_model(model, tiny_config(WEIGHT_DECAY=0.25), 0.001, 0.9)
+    assert model.weight_decay == 0.25 and model.optimizer.weight_decay is None
+
+
+def test_accumulated_gradients_make_one_step_of_their_mean():
+    assert stepped(optimizer_of(GRADIENT_ACCUMULATION_STEPS=2), 1.0) == [2.0, 2.0]
+    kernel, _ = stepped(optimizer_of(GRADIENT_ACCUMULATION_STEPS=2), 1.0, 3.0)
+    assert kernel == pytest.approx(2.0 - 0.1 * 2.0)
+
+
+# ---- Learning rate -------------------------------------------------------------------------------
+
+
+def rates(steps, **settings):
+    """The learning rate at each of a training's batches, 1 before schedules."""
+    schedule = training.learning_rate_schedule(tiny_config(**settings), 1.0, steps)
+    return np.array([float(schedule(step)) for step in range(steps)])
+
+
+def test_a_warm_up_rises_in_a_line_from_a_thousandth():
+    found = rates(12, WARMUP_STEPS=8)
+    np.testing.assert_allclose(found[:9], np.linspace(0.001, 1, 9), rtol=1e-5)
+    np.testing.assert_allclose(found[8:], 1.0, rtol=1e-6)
+
+
+def test_steps_and_cosine_fall_over_the_whole_training():
+    drops = rates(12, LEARNING_RATE_SCHEDULE="step", LEARNING_RATE_DROPS=(0.5, 0.75))
+    np.testing.assert_allclose(drops, [1] * 6 + [0.1] * 3 + [0.01] * 3, rtol=1e-5)
+    wave = (1 + np.cos(np.pi * np.arange(12) / 12)) / 2
+    np.testing.assert_allclose(rates(12, LEARNING_RATE_SCHEDULE="cosine"), wave, atol=1e-6)
+    both = rates(12, LEARNING_RATE_SCHEDULE="cosine", WARMUP_STEPS=4)
+    rise = np.minimum(np.linspace(0.001, 1, 5)[np.minimum(np.arange(12), 4)], 1)
+    np.testing.assert_allclose(both, wave * rise, atol=1e-6)
+
+
+def test_a_constant_rate_stays_a_number_that_callbacks_can_set():
+    assert training.learning_rate_schedule(tiny_config(), 0.25, 10) == 0.25
+
+
+def test_a_schedule_survives_keras_own_format():
+    config = tiny_config(LEARNING_RATE_SCHEDULE="cosine", WARMUP_STEPS=3)
+    schedule = training.learning_rate_schedule(config, 0.5, 9)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert [float(copy(step)) for step in range(9)] == [float(schedule(s)) for s in range(9)]
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    """Ends a training as a lost machine would."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epochs:
+            raise Killed
+
+
+def learning_rates(log_dir):
+    events = EventAccumulator(f"{log_dir}/train").Reload()
+    return [
+        float(make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_learning_rate")
+    ]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_with_schedule_and_averages(tmp_path, monkeypatch):
+    run_eagerly(monkeypatch)
+    monkeypatch.setattr(keras.random, "uniform", lambda shape, seed: ops.full(shape, 0.5))
+    config = tiny_config(
+        STEPS_PER_EPOCH=2,
+        LEARNING_RATE_SCHEDULE="cosine",
+        WARMUP_STEPS=3,
+        EMA_MOMENTUM=0.5,
+        DECOUPLED_WEIGHT_DECAY=0.01,
+    )
+
+    def model_in(folder):
+        keras.utils.set_random_seed(0)
+        model = MaskRCNN("training", config, str(tmp_path / folder))
+        propose_anchors(model.keras_model)
+        return model
+
+    def train(model, *callbacks):
+        model.train(DATA, DATA, 1e-3, 3, "all", custom_callbacks=callbacks)
+
+    whole = model_in("whole")
+    train(whole)
+    with pytest.raises(Killed):
+        train(first := model_in("parts"), KillAfter(1))
+    second = model_in("parts")
+    second.load_weights(second.find_last())
+    assert second.epoch == 1
+    train(second)
+
+    wanted = 1e-3 * (1 + np.cos(np.pi * np.array([2, 4, 6]) / 6)) / 2 * [0.667, 1, 1]
+    np.testing.assert_allclose(learning_rates(whole.log_dir), wanted, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(learning_rates(first.log_dir)[-2:], wanted[1:], rtol=1e-3, atol=1e-9)
+    trained = weights_of(whole.keras_model)
+    for path, weight in weights_of(second.keras_model).items():
+        np.testing.assert_allclose(weight, trained[path], rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+def test_checkpoints_have_the_averages_of_the_weights(tmp_path, monkeypatch):
+    run_eagerly(monkeypatch)
+    bias = "mrcnn_class_conv1"
+    seen = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.get_layer(bias).get_weights()[0])
+
+    keras.utils.set_random_seed(0)
+    config = tiny_config(STEPS_PER_EPOCH=3, EMA_MOMENTUM=0.5)
+    model = MaskRCNN("training", config, str(tmp_path))
+    propose_anchors(model.keras_model)
+    model.train(DATA, None, 0.01, 1, "all", custom_callbacks=[Record()])
+    model.load_weights(model.find_last())
+    saved = model.keras_model.get_layer(bias).get_weights()[0]
+    average = 0.25 * seen[0] + 0.25 * seen[1] + 0.5 * seen[2]
+    np.testing.assert_allclose(saved, average, atol=1e-6)
+    assert np.abs(saved - seen[2]).max() > 1e-5
+
+
+# ---- Half precision ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
+def test_half_precision_is_in_the_layers_and_nowhere_else(policy, monkeypatch, tmp_path):
+    run_eagerly(monkeypatch)
+    model, config, batch = tiny_model(DTYPE_POLICY=policy)
+    assert keras.config.dtype_policy().name == "float32"
+    assert layer_of(model, "res4a_branch2a").compute_dtype == policy.removeprefix("mixed_")
+    for name in ("ROI", "proposal_targets", "rpn_class_xxx"):
+        assert layer_of(model, name).compute_dtype == "float32"
+    assert {str(weight.dtype) for weight in model.trainable_weights} == {"float32"}
+    plain, _, _ = tiny_model()
+    weights.copy_weights(plain, model)
+    training.compile_model(model, config, 0.001, 0.9)
+    training.compile_model(plain, tiny_config(), 0.001, 0.9)
+    log = model.test_on_batch(batch, return_dict=True)
+    wanted = plain.test_on_batch(batch, return_dict=True)
+    for name in ("rpn_class_loss", "rpn_bbox_loss"):
+        assert log[name] == pytest.approx(wanted[name], rel=0.03)
+    before = weights_of(model)
+    model.optimizer.build(model.trainable_variables)
+    if policy == "mixed_float16":  # steps whose gradients overflow find this factor otherwise
+        model.optimizer.dynamic_scale.assign(8.0)
+    log = model.train_on_batch(batch, return_dict=True)
+    assert np.isfinite(list(log.values())).all()
+    changed = [path for path, weight in weights_of(model).items() if (weight != before[path]).any()]
+    assert any("mrcnn_mask" in path for path in changed)
+
+    path = tmp_path / "checkpoint.h5"
+    weights.save_checkpoint(model, path)
+    other, _, _ = tiny_model(seed=1, DTYPE_POLICY=policy)
+    training.compile_model(other, config, 0.001, 0.9)
+    other.optimizer.build(other.trainable_variables)
+    weights.load_weights(other, path)
+    weights.load_optimizer(other, path)
+    assert int(other.optimizer.iterations) == 1
+    for mine, theirs in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs, err_msg=theirs.path)
+
+
+# ---- Images without objects ----------------------------------------------------------------------
+
+
+def test_images_without_objects_teach_the_background(monkeypatch):
+    run_eagerly(monkeypatch)
+    keras.utils.set_random_seed(0)
+    config = tiny_config(TRAIN_EMPTY_IMAGES=True)
+    model = build_training_model(config)
+    batch = list(BatchLoader(Rectangles([[], []]), config)[0][0])
+    outputs = model(batch, training=True)
+    assert (ops.convert_to_numpy(outputs["rois"]) != 0).any(axis=-1).sum() == 2 * 14
+    training.compile_model(model, config, 0.01, 0.9)
+    logs = []
+    for _ in range(3):
+        model.reset_metrics()
+        logs.append(model.train_on_batch(batch, return_dict=True))
+    for name in ("rpn_class_loss", "mrcnn_class_loss"):
+        assert logs[0][name] > logs[-1][name] > 0
+    for name in ("rpn_bbox_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss"):
+        assert logs[0][name] == 0
 
 
 # ---- What trains -------------------------------------------------------------------------------

@@ -531,6 +531,19 @@ def test_any_number_of_images_may_have_no_objects(boxes_dataset, config, warned)
     assert any("image 5 " in message for message in warned())
 
 
+def test_images_without_objects_train_where_they_should(boxes_dataset, make_config, warned):
+    config = make_config(TRAIN_EMPTY_IMAGES=True)
+    dataset = boxes_dataset([[(1, BOX)] if i % 5 == 0 else [] for i in range(10)])
+    loader = BatchLoader(dataset, config, batch_size=1, shuffle=False)
+    assert epochs_of(loader, 1) == list(range(10))
+    assert not loader.skipped and not warned()
+    (_, _, rpn_match, rpn_bbox, class_ids, boxes, masks) = loader[1][0]
+    assert (rpn_match == 1).sum() == 0
+    assert (rpn_match == -1).sum() == config.RPN_TRAIN_ANCHORS_PER_IMAGE
+    for array in (rpn_bbox, class_ids, boxes, masks):
+        assert not array.any()
+
+
 def test_empty_images_do_not_hide_bad_ones(boxes_dataset, config):
     content = [[(1, BOX)] if i % 2 else [] for i in range(40)]
     dataset = unreadable(boxes_dataset(content), {i: OSError("gone") for i in range(1, 11, 2)})

@@ -150,6 +150,29 @@ def test_an_image_without_objects_trains_nothing():
     assert check_batch(layer_of(), images) == [(6, 18), (0, 0), (0, 0)]
 
 
+def test_an_image_without_objects_trains_negatives_where_it_should():
+    crowd = np.array([0.6, 0.6, 0.7, 0.7], np.float32)
+    images = [
+        image(),
+        image(positives=0, negatives=32, objects=0),
+        image(positives=0, negatives=3, objects=0),
+        image(positives=0, negatives=32),  # objects that no proposal found
+        image(positives=0, negatives=0, padding=36, objects=0, crowd=crowd),
+    ]
+    layer = layer_of(train_empty_images=True)
+    outputs = run(layer, batch_of(*[_same_length(one) for one in images]))
+    used = (outputs[0] != 0).any(axis=-1).sum(axis=1)
+    assert used.tolist() == [24, 18, 3, 0, 0]
+    for output in outputs[1:]:
+        assert not output[1:].any()
+    assert DetectionTargetLayer.from_config(layer.get_config()).train_empty_images
+
+
+def _same_length(one, length=40):
+    proposals, *others = one
+    return [np.pad(proposals, ((0, length - len(proposals)), (0, 0))), *others]
+
+
 def test_what_lies_on_a_crowd_is_no_background():
     crowd = np.array([0.6, 0.6, 1.0, 1.0], np.float32)
     free = image(positives=12, negatives=20, crowd=None)
