@@ -44,6 +44,7 @@ training
 inference
 evaluation
 visualize
+logs
 inspection
 mask_rcnn
 callbacks

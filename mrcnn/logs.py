@@ -1,0 +1,204 @@
+"""What a training wrote for TensorBoard, as arrays and as one figure.
+
+    runs = read_runs(["logs/nucleus20260101T0000", "logs/nucleus20260102T0000"])
+    runs["nucleus20260101T0000"]["val_loss"].values
+    draw_runs(runs).savefig("curves.png")
+
+A run's folder has event files, or folders `train` and `validation` with them, as Keras writes.
+Figures are named as in Keras' History: `loss`, `val_loss`, `val_segm_AP`, `learning_rate`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mrcnn.config import LOSS_NAMES
+
+if TYPE_CHECKING:  # imported where it is used: it takes a second
+    from matplotlib.figure import Figure
+
+# What is drawn first, in this order: a panel each, with the validation's figure in the same one.
+PANELS = ("loss", *LOSS_NAMES, "bbox_AP", "segm_AP", "learning_rate")
+_EVENT_FILES = "*tfevents*"
+
+
+class Scalars(NamedTuple):
+    """A figure over a training: steps `[N]` int64, rising; values `[N]` float64."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+Run = dict[str, Scalars]
+
+
+# ---- Reading -------------------------------------------------------------------------------------
+
+
+def find_runs(folder: str | os.PathLike) -> list[str]:
+    """Folders of runs at or below a folder, in alphabetical order."""
+    holders = {path.parent for path in Path(folder).rglob(_EVENT_FILES)}
+    runs = {holder.parent if holder.name in _PARTS else holder for holder in holders}
+    return sorted(str(run) for run in runs)
+
+
+def read_runs(folders: Iterable[str | os.PathLike]) -> dict[str, Run]:
+    """`read_run` of several folders, by what tells them apart in their paths.
+
+    Raises:
+        FileNotFoundError: a folder without event files.
+    """
+    folders = [os.path.abspath(folder) for folder in dict.fromkeys(folders)]
+    common = os.path.commonpath([os.path.dirname(folder) for folder in folders]) if folders else ""
+    return {os.path.relpath(folder, common): read_run(folder) for folder in folders}
+
+
+def read_run(folder: str | os.PathLike) -> Run:
+    """The figures of one run.
+
+    Args:
+        folder: of the run. What Keras wrote by epoch (`train/epoch_loss`, `validation/epoch_loss`)
+            is named `loss`, `val_loss` and has epochs from 1 as steps; what others wrote keeps its
+            tag and steps, as `Training/Loss` of PyTorch programs.
+
+    Raises:
+        FileNotFoundError: no event file there.
+    """
+    run: Run = {}
+    for part, prefix in _PARTS.items():
+        where = Path(folder, part)
+        if not any(where.glob(_EVENT_FILES)):
+            continue
+        for tag, scalars in read_events(where).items():
+            if tag.startswith("epoch_"):
+                name = prefix + tag.removeprefix("epoch_")
+                run[name] = Scalars(scalars.steps + 1, scalars.values)
+            # Keras has the figures of the validation a second time, by batches.
+            elif not tag.endswith("_vs_iterations"):
+                run[prefix + tag] = scalars
+    if not run:
+        raise FileNotFoundError(
+            f"{folder} has no event files of TensorBoard with figures in them; the folder of a run "
+            "has, after its first epoch."
+        )
+    return run
+
+
+# Keras' folders within a run, and what their figures are called in its History.
+_PARTS = {"": "", "train": "", "validation": "val_"}
+
+
+def read_events(folder: str | os.PathLike) -> Run:
+    """All scalars of the event files in a folder, by tag, with the steps that the files have.
+
+    A run that was resumed wrote some steps twice: what came later counts.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError as error:
+        raise ImportError("event files are read with TensorBoard: pip install tensorboard") from (
+            error
+        )
+    # 0 keeps all; otherwise TensorBoard keeps a sample.
+    events = EventAccumulator(os.fspath(folder), size_guidance={"scalars": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    found = {tag: _without_repeats(_of_scalars(events, tag)) for tag in tags["scalars"]}
+    found |= {tag: _without_repeats(_of_tensors(events, tag)) for tag in tags["tensors"]}
+    return {tag: scalars for tag, scalars in found.items() if len(scalars.steps)}
+
+
+def _of_scalars(events, tag: str) -> Iterator[tuple[float, int, float]]:
+    for event in events.Scalars(tag):
+        yield event.wall_time, event.step, event.value
+
+
+def _of_tensors(events, tag: str) -> Iterator[tuple[float, int, float]]:
+    """Those of one number; histograms and pictures are tensors too."""
+    from tensorboard.util.tensor_util import make_ndarray
+
+    for event in events.Tensors(tag):
+        value = make_ndarray(event.tensor_proto)
+        if value.size == 1 and value.dtype.kind in "fiu":
+            yield event.wall_time, event.step, float(value.reshape(()))
+
+
+def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
+    """Steps and values in the order of time; one that goes back takes away what came after it."""
+    steps: list[int] = []
+    values: list[float] = []
+    for _, step, value in sorted(events, key=lambda event: event[0]):
+        while steps and steps[-1] >= step:
+            steps.pop()
+            values.pop()
+        steps.append(step)
+        values.append(value)
+    return Scalars(np.array(steps, np.int64), np.array(values, np.float64))
+
+
+# ---- Drawing -------------------------------------------------------------------------------------
+
+
+def draw_runs(runs: dict[str, Run]) -> Figure:
+    """One figure of the curves of several runs, a colour each.
+
+    Training is a line and validation a dashed one in the same panel; other figures follow in panels
+    of their own.
+
+    Args:
+        runs: of `read_runs`.
+
+    Raises:
+        ValueError: no run.
+    """
+    from matplotlib.figure import Figure
+
+    if not runs:
+        raise ValueError("there is no run to draw; give read_runs at least one folder.")
+    names = _panel_names(runs)
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    size = (4.6 * columns, 2.8 * rows + 0.3 * (1 + len(runs)))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines = {}
+    for axes, name in zip(grid, names, strict=False):
+        _draw_panel(axes, name, runs, lines)
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    figure.legend(list(lines.values()), list(lines), loc="outside upper center", fontsize="small")
+    return figure
+
+
+def _panel_names(runs: dict[str, Run]) -> list[str]:
+    names = {name.removeprefix("val_") for run in runs.values() for name in run}
+    return [name for name in PANELS if name in names] + sorted(names - set(PANELS))
+
+
+def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:
+    """Draw one figure of all runs; lines by what the legend calls them."""
+    for index, (run_name, run) in enumerate(runs.items()):
+        for key, style, what in (
+            (name, "-", "training"),
+            (f"val_{name}", "--", "validation"),
+        ):
+            if key in run:
+                steps, values = run[key]
+                # A training of one epoch is a dot.
+                marker = "o" if len(steps) < 10 else None
+                (line,) = axes.plot(
+                    steps, values, style, color=f"C{index % 10}", marker=marker, markersize=3
+                )
+                lines.setdefault(f"{run_name}: {what}", line)
+    axes.set_title(name, fontsize="medium")
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
