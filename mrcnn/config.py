@@ -216,20 +216,12 @@ class Config:
         Raises:
             ValueError: no JSON, or a name that this class does not have.
         """
-        try:
-            values = json.loads(_without_comments(Path(path).read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a JSON file: {error}.") from error
-        if not isinstance(values, dict):
-            raise ValueError(
-                f"{path} holds a JSON {type(values).__name__}; a configuration is an object, "
-                '{"NAME": …, …}.'
-            )
+        values = read_settings(path)
         config = cls()
         known = config.names()
         for name, value in values.items():
             if name not in known:
-                raise ValueError(f"{path}: unknown setting {name!r}.{_did_you_mean(name, known)}")
+                raise ValueError(f"{path}: unknown setting {name!r}.{did_you_mean(name, known)}")
             setattr(config, name, _like(getattr(config, name), value))
         return config
 
@@ -322,7 +314,7 @@ class Config:
             if name not in LOSS_NAMES:
                 raise ValueError(
                     f"LOSS_WEIGHTS names {name!r}, which is no loss."
-                    + _did_you_mean(str(name), list(LOSS_NAMES))
+                    + did_you_mean(str(name), list(LOSS_NAMES))
                 )
             if not _is_number(weight):
                 raise ValueError(f"LOSS_WEIGHTS[{name!r}] is {weight!r}; it must be a number.")
@@ -525,12 +517,31 @@ def _like(default, value):
     return value
 
 
+def read_settings(path: str | os.PathLike) -> dict:
+    """The object that a JSON file holds; `//` comments are allowed.
+
+    Raises:
+        FileNotFoundError: there is no such file; ValueError: no JSON, or no object.
+    """
+    try:
+        values = json.loads(_without_comments(Path(path).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds a JSON {type(values).__name__}; a configuration is an object, "
+            '{"NAME": …, …}.'
+        )
+    return values
+
+
 def _without_comments(text: str) -> str:
     """JSON text without its `//` comments; a string that holds `//` stays whole."""
     string_or_comment = r'("(?:\\.|[^"\\])*")|//[^\n]*'
     return re.sub(string_or_comment, lambda match: match.group(1) or "", text)
 
 
-def _did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or nothing."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
