@@ -51,11 +51,15 @@ class TrainingModel(Network):
     history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, loss_weights=None, weight_decay=0.0, **kwargs):
         super().__init__(*args, **kwargs)
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
-        self.loss_weights = {}
-        self.weight_decay = 0.0
+        self.loss_weights = dict(loss_weights or {})
+        self.weight_decay = float(weight_decay)
+
+    def get_config(self):
+        settings = {"loss_weights": dict(self.loss_weights), "weight_decay": self.weight_decay}
+        return {**super().get_config(), **settings}
 
     def compile(self, optimizer, loss_weights=None, weight_decay=None, **kwargs):
         """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor.

@@ -34,6 +34,7 @@ def given_figures(monkeypatch, *segm_ap):
     monkeypatch.setattr(callbacks, "evaluate", evaluate)
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_detecting_with_the_weights_as_they_are(tmp_path, monkeypatch):
     run_eagerly(monkeypatch)
     model = training_model(tmp_path)

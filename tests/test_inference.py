@@ -289,6 +289,7 @@ class Pad64(TinyConfig):
     IMAGE_MIN_DIM = 64
 
 
+@pytest.mark.slow
 def test_pad64_batches_images_of_one_shape_and_keeps_their_order(tmp_path):
     model = MaskRCNN("inference", Pad64(), tmp_path)
     model.keras_model.run_eagerly = True  # one trace a shape would take longer
@@ -355,6 +356,7 @@ def test_predict_gives_seven_outputs_of_documented_shapes(model):
     np.testing.assert_allclose(outputs[1].sum(axis=-1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_model_survives_keras_own_format(model, tmp_path):
     path = str(tmp_path / "model.keras")
     model.keras_model.save(path)

@@ -175,6 +175,7 @@ def test_two_epochs_equal_one_and_another_resumed(tmp_path, eager, monkeypatch, 
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=theirs.path)
 
 
+@pytest.mark.slow
 def test_momentum_starts_afresh_with_a_warning_where_other_layers_train(tmp_path, eager, caplog):
     first = training_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0)
     first.train(TRAIN, None, 1e-4, 1, "heads")
@@ -256,6 +257,7 @@ def test_a_dataset_class_of_a_function_or_notebook_works(quick):
     assert np.isfinite(history["val_loss"]).all()
 
 
+@pytest.mark.slow
 def test_validation_sees_the_same_images_every_epoch(tmp_path, eager):
     model = training_model(tmp_path, STEPS_PER_EPOCH=1)
     dataset = Seen(random_rectangles(20).content)

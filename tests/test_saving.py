@@ -54,18 +54,21 @@ def assert_equal_weights(mine, theirs, **tolerance):
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    """A model for detection, and the file it was saved to."""
+    """A model for detection, and the folder it was saved to in both formats."""
     folder = tmp_path_factory.mktemp("detector")
     model = build("inference", folder)
     # Tracing takes longer than the few images that are detected in.
     model.keras_model.run_eagerly = True
-    model.keras_model.save(folder / "whole.keras")
-    return model, folder / "whole.keras"
+    for suffix in ("keras", "h5"):
+        model.keras_model.save(folder / f"whole.{suffix}")
+    return model, folder
 
 
-def test_an_inference_model_gives_the_same_after_loading(detector):
-    model, path = detector
-    loaded = keras.models.load_model(path)
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_an_inference_model_gives_the_same_after_loading(detector, suffix):
+    model, folder = detector
+    loaded = keras.models.load_model(folder / f"whole.{suffix}")
+    assert type(loaded) is type(model.keras_model)
     assert [layer.name for layer in loaded.layers] == [
         layer.name for layer in model.keras_model.layers
     ]
@@ -80,9 +83,9 @@ def test_an_inference_model_gives_the_same_after_loading(detector):
 
 
 def test_a_loaded_model_takes_the_place_of_the_built_one(detector, tmp_path):
-    model, path = detector
+    model, folder = detector
     other = modellib.MaskRCNN("inference", tiny_config(), tmp_path)
-    other.keras_model = keras.models.load_model(path)
+    other.keras_model = keras.models.load_model(folder / "whole.keras")
     other.keras_model.run_eagerly = True
     images = [DATA.load_image(i) for i in range(2)]
     for mine, theirs in zip(other.detect(images), model.detect(images), strict=True):
@@ -97,8 +100,9 @@ def test_a_loaded_model_takes_the_place_of_the_built_one(detector, tmp_path):
 
 
 @pytest.mark.slow
-def test_importing_the_originals_module_is_enough_to_load(detector):
-    _, path = detector
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_importing_the_originals_module_is_enough_to_load(detector, suffix):
+    path = detector[1] / f"whole.{suffix}"
     command = (
         "import keras, mrcnn.model, sys\n"
         "print(len(keras.models.load_model(sys.argv[1]).outputs), 'outputs')"
@@ -107,6 +111,23 @@ def test_importing_the_originals_module_is_enough_to_load(detector):
         [sys.executable, "-c", command, path], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "7 outputs" in done.stdout
+
+
+def test_a_whole_h5_file_is_a_weight_file_too(detector, tmp_path):
+    model, folder = detector
+    other = modellib.MaskRCNN("inference", tiny_config(), tmp_path)
+    report = other.load_weights(folder / "whole.h5", by_name=True)
+    assert not report.missing and not report.unexpected
+    assert_equal_weights(other.keras_model, model.keras_model)
+
+
+def test_a_file_that_is_there_is_not_overwritten_unless_asked(detector):
+    model, folder = detector
+    before = (folder / "whole.h5").read_bytes()
+    with pytest.raises(ValueError, match=r"whole\.h5 exists, and overwrite is False"):
+        model.keras_model.save(folder / "whole.h5", overwrite=False)
+    assert (folder / "whole.h5").read_bytes() == before
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_layers_that_take_a_config_are_saved_with_its_values(tmp_path):
@@ -133,10 +154,11 @@ def own_backbone(input_image, stage5=True, train_bn=None):
     return [*earlier, FrozenNorm(name="own_norm")(last, training=train_bn)]
 
 
-def test_a_users_batch_norm_in_a_callable_backbone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("train_bn", [True, pytest.param(None, marks=pytest.mark.slow)])
+def test_a_users_batch_norm_in_a_callable_backbone(tmp_path, monkeypatch, train_bn):
     run_eagerly(monkeypatch)
-    settings = {"BACKBONE": staticmethod(own_backbone), "TRAIN_BN": None, "STEPS_PER_EPOCH": 1}
-    model = build("training", tmp_path, **settings)
+    settings = {"BACKBONE": staticmethod(own_backbone), "STEPS_PER_EPOCH": 1}
+    model = build("training", tmp_path, TRAIN_BN=train_bn, **settings)
     before = weights_of(model.keras_model)
     model.train(DATA, None, 1e-4, 1, "all")
     after = weights_of(model.keras_model)
@@ -182,6 +204,23 @@ def test_a_training_model_trains_on_as_if_it_had_not_been_saved(trained, tmp_pat
     assert logs[0].keys() == logs[1].keys()
     for name in logs[0]:
         np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-4, err_msg=name)
+    assert_equal_weights(loaded, model.keras_model, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_model_in_h5_keeps_all_but_momentum(trained, tmp_path):
+    model, batch = trained
+    # A nested model in which what trains does not come first.
+    model.set_trainable("rpn_bbox_pred", verbose=0)
+    model.compile(1e-3, 0.9)
+    model.keras_model.save(tmp_path / "whole.h5")
+    loaded = keras.models.load_model(tmp_path / "whole.h5")
+    assert type(loaded) is TrainingModel and loaded.compiled
+    assert_equal_weights(loaded, model.keras_model)
+    assert loaded.loss_weights == {"rpn_class_loss": 3.0} and loaded.weight_decay == 0.01
+    assert loaded.optimizer.get_config() == model.keras_model.optimizer.get_config()
+    loaded.run_eagerly = True
+    for network in (loaded, model.keras_model):
+        network.train_on_batch(batch)
     assert_equal_weights(loaded, model.keras_model, rtol=1e-4, atol=1e-5)
 
 

@@ -32,12 +32,10 @@ class BatchNorm(layers.BatchNormalization):
     def __call__(self, inputs, training=None, **kwargs):
         if not self.built and training is not None:
             self.train_bn = training
-        return super().__call__(inputs, training=training, **kwargs)
-
-    def call(self, inputs, training=None, mask=None):
+        # Here and not in `call`: a subclass may decide otherwise there.
         if self.train_bn is not None:
             training = self.train_bn
-        return super().call(inputs, training=training, mask=mask)
+        return super().__call__(inputs, training=training, **kwargs)
 
     def get_config(self):
         return {**super().get_config(), "train_bn": self.train_bn}

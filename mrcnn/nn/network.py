@@ -123,7 +123,8 @@ def inference_graph(config: Config) -> tuple[list, list]:
         bbox_std_dev=config.BBOX_STD_DEV,
         name="mrcnn_detection",
     )([proposals.rois, mrcnn_class, mrcnn_bbox, image_meta])
-    mrcnn_mask = segment(config, detections[..., :4], proposals.feature_maps, image_meta)
+    # Not `[..., :4]`: Keras cannot load an ellipsis from an .h5 file.
+    mrcnn_mask = segment(config, detections[:, :, :4], proposals.feature_maps, image_meta)
     outputs = [detections, mrcnn_class, mrcnn_bbox, mrcnn_mask]
     outputs += [proposals.rois, proposals.rpn_class, proposals.rpn_bbox]
     return [image, image_meta, anchors], outputs

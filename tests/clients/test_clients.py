@@ -177,6 +177,7 @@ def test_staged_training(run, eagerly):
     )
 
 
+@pytest.mark.slow
 def test_evaluation_loop(run, eagerly):
     printed = run("evaluation_loop.py", ".", 2)
     mean = number("mAP: ", printed)
@@ -191,6 +192,7 @@ def test_evaluation_loop(run, eagerly):
         assert_picture(f"{name}.png")
 
 
+@pytest.mark.slow
 def test_inspection(run):
     printed = run("inspection.py", ".")
     pictures = "top_masks rpn_targets rois top_anchors refined_anchors after_nms masks".split()

@@ -165,6 +165,7 @@ def test_roi_align_is_the_originals(golden):
     np.testing.assert_allclose(crops, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_resnet50_detects_what_the_original_detected(golden, tmp_path):
     class ResNet50Config(Config):
         NAME = "resnet50"
@@ -232,6 +233,7 @@ def test_training_graph_takes_the_originals_seven_inputs_in_order(golden):
     assert outputs["mrcnn_mask"].shape == (None, 640, 14, 14, 7)
 
 
+@pytest.mark.slow
 def test_any_batch_size_goes_through_and_gives_each_image_its_own_result(golden):
     expected = reference(golden, "square2")
     config = Square2()
