@@ -190,8 +190,9 @@ def test_resnet50_detects_what_the_original_detected(golden, tmp_path):
     distance, rows = nearest_rows(result["rois"], expected["result_rois"])
     same = distance == 0
     # A ROI that ends at x = 1 or y = 1 leaves it to the last bit whether the sample on the border
-    # counts as outside and is 0; that costs a detection or two of a hundred.
-    assert same.sum() >= 98
+    # counts as outside and is 0; that changes a detection or two of a hundred, and what comes in
+    # their place pushes as many out at the end. (JAX's result depends on the processor's FMA.)
+    assert same[:98].sum() >= 96
     rows = rows[same]
     np.testing.assert_array_equal(result["class_ids"][rows], expected["result_class_ids"][same])
     np.testing.assert_allclose(result["scores"][rows], expected["result_scores"][same], rtol=1e-3)
