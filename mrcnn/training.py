@@ -139,12 +139,15 @@ def five_losses(outputs: dict) -> dict:
         dict of float32 scalars.
     """
     match, ids = outputs["rpn_match"], outputs["target_class_ids"]
+    masked = outputs["mrcnn_mask"].shape[1]  # rows that can be positive, the first ones
     values = (
         losses.rpn_class_loss(match, outputs["rpn_class_logits"]),
         losses.rpn_bbox_loss(outputs["rpn_target_bbox"], match, outputs["rpn_bbox"]),
         losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]),
         losses.mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
-        losses.mrcnn_mask_loss(outputs["target_mask"], ids, outputs["mrcnn_mask"]),
+        losses.mrcnn_mask_loss(
+            outputs["target_mask"][:, :masked], ids[:, :masked], outputs["mrcnn_mask"]
+        ),
     )
     return dict(zip(LOSS_NAMES, values, strict=True))
 

@@ -175,6 +175,15 @@ def test_compile_starts_the_reported_means_afresh(monkeypatch):
     assert log["loss"] == pytest.approx(sum(log[name] for name in LOSS_NAMES) + l2, rel=1e-6)
 
 
+def test_the_mask_head_sees_no_more_rows_than_can_be_positive(traced):
+    model, config, batch = traced[:3]
+    outputs = model(batch)
+    positives = np.asarray(outputs["target_class_ids"]) > 0
+    rows = outputs["mrcnn_mask"].shape[1]
+    assert rows == int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO)
+    assert positives.any() and not positives[:, rows:].any()
+
+
 def test_loss_weights_scale_the_sum_and_what_is_reported():
     model, config, batch = tiny_model()
     outputs = model(batch, training=True)
