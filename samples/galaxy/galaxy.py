@@ -30,6 +30,8 @@ import numpy as np
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
+# TensorFlow's estimates of what operations cost fill pages; its errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from mrcnn.config import (  # noqa: E402
     DTYPE_POLICIES,

@@ -26,6 +26,10 @@ TRAIN_SHAPES = SAMPLES / "shapes" / "train_shapes.ipynb"
 INSPECT_DATA = SAMPLES / "coco" / "inspect_data.ipynb"
 INSPECT_MODEL = SAMPLES / "coco" / "inspect_model.ipynb"
 INSPECT_WEIGHTS = SAMPLES / "coco" / "inspect_weights.ipynb"
+CONVERT_DATA, MASK_RCNN_BARS, READ_TRAINING_LOGS, SAMPLE_PREDICTION = (
+    SAMPLES / "galaxy" / f"{name}.ipynb"
+    for name in ("convert_data", "MaskRCNN_bars", "read_training_logs", "sample_prediction")
+)
 NOTEBOOKS = sorted(SAMPLES.rglob("*.ipynb"))
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -40,6 +44,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 def test_notebooks_have_the_names_of_the_originals():
     assert {DEMO, TRAIN_SHAPES, INSPECT_DATA, INSPECT_MODEL, INSPECT_WEIGHTS} <= {*NOTEBOOKS}
+    assert {CONVERT_DATA, MASK_RCNN_BARS, READ_TRAINING_LOGS, SAMPLE_PREDICTION} <= {*NOTEBOOKS}
 
 
 @each_notebook
@@ -241,3 +246,54 @@ def test_inspect_model_goes_the_same_way_as_the_network(demo):
     shares = [float(share) for _, share in recalls[1:]]
     assert shares == sorted(shares) and 0 < shares[-1] <= 1
     assert len(pictures(notebook)) == 2 + 2 + 1 + 3 + 2 + 1 + 1 + 4
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory):
+    """The log folder of the training on made-up galaxies, and the executed notebook."""
+    logs = tmp_path_factory.mktemp("bars")
+    return logs, run(MASK_RCNN_BARS, logs)
+
+
+@pytest.mark.slow
+def test_mask_rcnn_bars_trains_and_measures(bars):
+    logs, notebook = bars
+    printed = stream(notebook, "stdout")
+    assert "MADE-UP galaxies" in printed and "trainable_layers 5: " in printed
+    assert len(re.findall(r"^epoch +\d: bbox AP50 [\d.]+, segm AP50 [\d.]+$", printed, re.M)) == 2
+    assert re.search(r"^segm AP50 of bar: -?[\d.]+$", printed, re.M)
+    assert (count_of("train", printed), count_of("validation", printed)) == (8, 4)
+    assert len(list(logs.glob("galaxy_demo*/mask_rcnn_galaxy_demo_000?.h5"))) == 2
+    assert len(pictures(notebook)) == 2
+
+
+@pytest.mark.slow
+def test_read_training_logs_draws_the_run(bars):
+    logs, _ = bars
+    notebook = run(READ_TRAINING_LOGS, logs)
+    printed = stream(notebook, "stdout")
+    assert re.search(r"^galaxy_demo\d+T\d+: 2 epochs, \d+ figures$", printed, re.M)
+    assert re.search(r"best val_loss [\d.]+ in epoch [12]$", printed, re.M)
+    assert len(pictures(notebook)) == 2
+
+
+@pytest.mark.slow
+def test_sample_prediction_draws_galaxies_of_the_validation(bars):
+    logs, _ = bars
+    notebook = run(SAMPLE_PREDICTION, logs)
+    printed = stream(notebook, "stdout")
+    (split,) = (json.loads(path.read_text()) for path in logs.rglob("split.json"))
+    named = re.search(r"^galaxies: (.*)$", printed, re.M).group(1).split(", ")
+    assert len(named) == 2 and set(named) <= set(split["validation"])
+    assert count_of("detections", printed) >= 0
+    assert len(pictures(notebook)) == 2
+
+
+@pytest.mark.slow
+def test_convert_data_makes_masks_of_markings(tmp_path):
+    notebook = run(CONVERT_DATA, tmp_path)
+    printed = stream(notebook, "stdout")
+    assert "4 galaxies, 15 volunteers in the first" in printed
+    assert "4 objects agree with their masks" in printed and count_of("galaxies", printed) == 4
+    assert (tmp_path / "converted" / "mask_labels.gzip").is_file()
+    assert len(pictures(notebook)) == 4
