@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,8 +24,14 @@ from mrcnn.config import LOSS_NAMES
 if TYPE_CHECKING:  # imported where it is used: it takes a second
     from matplotlib.figure import Figure
 
-# What is drawn first, in this order: a panel each, with the validation's figure in the same one.
-PANELS = ("loss", *LOSS_NAMES, "bbox_AP", "segm_AP", "learning_rate")
+# What is drawn first, in this order.
+PANELS = (
+    *("loss", *LOSS_NAMES),
+    *("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50"),
+    "learning_rate",
+)
+# COCO's other figures, twenty of them, are drawn where they are asked for.
+_DETAIL = re.compile(r"(bbox|segm)_A[PR].+")
 _EVENT_FILES = "*tfevents*"
 
 
@@ -148,23 +155,28 @@ def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
 # ---- Drawing -------------------------------------------------------------------------------------
 
 
-def draw_runs(runs: dict[str, Run]) -> Figure:
+def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figure:
     """One figure of the curves of several runs, a colour each.
 
-    Training is a line and validation a dashed one in the same panel; other figures follow in panels
-    of their own.
+    Training is a line, and validation a dashed one in the same panel.
 
     Args:
         runs: of `read_runs`.
+        names: what to draw, a panel each, without `val_`; None for `PANELS` and whatever else there
+            is but COCO's figures.
 
     Raises:
-        ValueError: no run.
+        ValueError: no run, or a name that no run has.
     """
     from matplotlib.figure import Figure
 
     if not runs:
         raise ValueError("there is no run to draw; give read_runs at least one folder.")
-    names = _panel_names(runs)
+    known = {name.removeprefix("val_") for run in runs.values() for name in run}
+    unknown = sorted(set(names or ()) - known)
+    if unknown:
+        raise ValueError(f"no run has {', '.join(unknown)}; they have {', '.join(sorted(known))}.")
+    names = list(names or _panel_names(known))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     size = (4.6 * columns, 2.8 * rows + 0.3 * (1 + len(runs)))
@@ -179,9 +191,9 @@ def draw_runs(runs: dict[str, Run]) -> Figure:
     return figure
 
 
-def _panel_names(runs: dict[str, Run]) -> list[str]:
-    names = {name.removeprefix("val_") for run in runs.values() for name in run}
-    return [name for name in PANELS if name in names] + sorted(names - set(PANELS))
+def _panel_names(known: set[str]) -> list[str]:
+    others = sorted(name for name in known - set(PANELS) if not _DETAIL.fullmatch(name))
+    return [name for name in PANELS if name in known] + others
 
 
 def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:

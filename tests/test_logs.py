@@ -113,6 +113,16 @@ def test_a_figure_has_a_panel_a_figure_and_a_colour_a_run(tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
+def test_coco_figures_beyond_ap_are_drawn_where_they_are_asked_for():
+    run = {name: scalars(0.1, 0.2) for name in ("val_segm_AP50", "val_segm_ARl", "val_bbox_AP75")}
+    titles = [axes.get_title() for axes in logs.draw_runs({"one": run}).axes]
+    assert titles == ["segm_AP50"]
+    figure = logs.draw_runs({"one": run}, ["segm_ARl", "segm_AP50"])
+    assert [axes.get_title() for axes in figure.axes] == ["segm_ARl", "segm_AP50"]
+    with pytest.raises(ValueError, match="no run has segm_AR; they have bbox_AP75, segm_AP50"):
+        logs.draw_runs({"one": run}, ["segm_AR"])
+
+
 def test_no_run_is_an_error():
     assert logs.read_runs([]) == {}
     with pytest.raises(ValueError, match="no run to draw"):
