@@ -474,8 +474,9 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
     say_where_it_runs()
     keras.utils.set_random_seed(settings.seed)
     model = MaskRCNN("training", config, folder_of(settings, fold))
-    if resume:
-        model.load_weights(model.find_last())
+    last = last_checkpoint(settings, fold) if resume else None
+    if last:
+        model.load_weights(last)
     else:
         load_pretrained(model, settings)
     layers = trainable_layers(settings)
@@ -495,6 +496,17 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
         seed=settings.seed,
     )
     return model
+
+
+def last_checkpoint(settings: Settings, fold: int = 0) -> str | None:
+    """The checkpoint to go on from; None, which is said, where a fold has none yet."""
+    from mrcnn.training import find_last
+
+    try:
+        return find_last(folder_of(settings, fold), build_config(settings).NAME)
+    except FileNotFoundError:
+        print(f"There is no checkpoint in {folder_of(settings, fold)} yet: training begins.")
+        return None
 
 
 def load_pretrained(model, settings: Settings) -> None:

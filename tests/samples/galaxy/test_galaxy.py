@@ -445,6 +445,14 @@ def test_the_final_model_is_the_one_that_is_named_else_the_best_else_the_last(tm
     assert g.final_checkpoint(settings, 2) == fold
 
 
+def test_what_to_resume_is_the_last_checkpoint_or_nothing_yet(tmp_path, capsys):
+    settings = settings_of(tmp_path, k_folds=2)
+    last = touch(tmp_path / "logs" / "fold_1" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0007.h5")
+    assert g.last_checkpoint(settings, 1) == last and not capsys.readouterr().out
+    assert g.last_checkpoint(settings, 2) is None
+    assert "no checkpoint in" in capsys.readouterr().out
+
+
 # ---- Prediction ----------------------------------------------------------------------------------
 
 
