@@ -11,7 +11,7 @@ from mrcnn.config import Config
 from mrcnn.data.image import compose_image_meta, match_channels, mold_image, resize_image
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
-from mrcnn.geometry.masks import unmold_mask
+from mrcnn.geometry.masks import mask_rle, paste_mask
 from mrcnn.nn.network import inference_graph
 from mrcnn.weights import Network
 
@@ -111,6 +111,27 @@ def unmold_detections(
         boxes `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]` int32, scores `[N]` float32,
         masks `[height, width, N]` bool. Detections that round to no area are left out.
     """
+    boxes, class_ids, scores, masks = _in_pixels(
+        detections, mrcnn_mask, original_image_shape, image_shape, window
+    )
+    # A mask after the other in memory; seen with the objects last, as the original had them.
+    full_masks = np.zeros((len(boxes), *original_image_shape[:2]), bool)
+    for full_mask, mask, box in zip(full_masks, masks, boxes, strict=True):
+        paste_mask(full_mask, mask, box)
+    return boxes, class_ids, scores, full_masks.transpose(1, 2, 0)
+
+
+def unmold_rle(detections, mrcnn_mask, original_image_shape, image_shape, window):
+    """`unmold_detections` with COCO's run lengths, `[N]` dicts, in place of full-size masks."""
+    boxes, class_ids, scores, masks = _in_pixels(
+        detections, mrcnn_mask, original_image_shape, image_shape, window
+    )
+    rles = [mask_rle(m, box, original_image_shape) for m, box in zip(masks, boxes, strict=True)]
+    return boxes, class_ids, scores, rles
+
+
+def _in_pixels(detections, mrcnn_mask, original_image_shape, image_shape, window):
+    """Boxes, class ids, scores, and masks `[N, h, w]` as the network made them."""
     empty = np.flatnonzero(detections[:, 4] == 0)
     count = empty[0] if len(empty) else len(detections)
     class_ids = detections[:count, 4].astype(np.int32)
@@ -127,13 +148,8 @@ def unmold_detections(
     # Only an image one pixel high or wide has boxes to clip, for the same reason.
     boxes = denorm_boxes(boxes, (height, width))
     boxes = np.clip(boxes, 0, [height - 1, width - 1, height, width]).astype(np.int32)
-
     visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    boxes, class_ids, scores = boxes[visible], class_ids[visible], scores[visible]
-    full_masks = np.zeros((height, width, len(boxes)), bool)
-    for index, (mask, box) in enumerate(zip(masks[visible], boxes, strict=True)):
-        full_masks[:, :, index] = unmold_mask(mask, box, original_image_shape)
-    return boxes, class_ids, scores, full_masks
+    return boxes[visible], class_ids[visible], scores[visible], masks[visible]
 
 
 class AnchorCache:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.boxes import norm_boxes
 from mrcnn.inference import (
@@ -11,6 +12,7 @@ from mrcnn.inference import (
     build_inference_model,
     mold_inputs,
     unmold_detections,
+    unmold_rle,
 )
 from mrcnn.mask_rcnn import MaskRCNN
 from tests.slim import seed_weights
@@ -271,6 +273,24 @@ def test_what_comes_after_the_first_empty_row_is_padding():
 def test_a_full_table_of_detections_has_no_padding():
     rows = [detection((40, 0, 60, 50), (128, 128))] * 5
     assert len(unmold(rows)[0]) == 5
+
+
+def test_run_lengths_stand_for_the_same_masks():
+    rows = [
+        detection((40, 0, 60, 50), (128, 128), 1, 0.9),
+        detection((50, 50, 50, 70), (128, 128), 2, 0.8),
+        detection((70, 70, 90, 128), (128, 128), 3, 0.6),
+    ]
+    detections = np.zeros((5, 6), np.float32)
+    detections[:3] = rows
+    mrcnn_mask = np.random.default_rng(0).random((5, 8, 8, 4), np.float32)
+    arguments = detections, mrcnn_mask, (100, 200, 3), (128, 128, 3), (32, 0, 96, 128)
+    boxes, class_ids, scores, masks = unmold_detections(*arguments)
+    *same, rles = unmold_rle(*arguments)
+    for mine, wanted in zip(same, (boxes, class_ids, scores), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+    assert len(rles) == 2
+    np.testing.assert_array_equal(coco_mask.decode(rles), masks)
 
 
 def test_the_facade_unmolds_alike(model):

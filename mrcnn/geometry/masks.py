@@ -14,6 +14,8 @@ from mrcnn.geometry.resize import resize_bilinear
 # Interpolation between 0 and 1 meets 0.5 exactly where a pixel lies on an object's edge, give or
 # take a rounding error; the margin makes every machine say "outside" there.
 _HALF = 0.5 + 1e-5
+# From this probability on, a pixel belongs to a predicted mask.
+_SURE = 0.5
 
 
 def extract_bboxes(mask: np.ndarray) -> np.ndarray:
@@ -113,16 +115,57 @@ def unmold_mask(mask: np.ndarray, bbox, image_shape) -> np.ndarray:
         `[H, W]` bool, true where the resized mask is at least 0.5.
     """
     full = np.zeros(tuple(image_shape[:2]), bool)
-    _paste(full, mask, bbox, 0.5)
+    paste_mask(full, mask, bbox)
     return full
+
+
+def paste_mask(canvas: np.ndarray, mask: np.ndarray, bbox) -> None:
+    """`unmold_mask` into the pixels of its box of an empty canvas `[H, W]` bool."""
+    _paste(canvas, mask, bbox, _SURE)
+
+
+def mask_rle(mask: np.ndarray, bbox, image_shape) -> dict:
+    """`unmold_mask` as COCO's run lengths, without a mask of the whole image.
+
+    Args:
+        mask, bbox, image_shape: as there.
+
+    Returns:
+        `{"size": [H, W], "counts": str}`.
+    """
+    from pycocotools import mask as coco_mask  # only those who want run lengths need it
+
+    height, width = (int(side) for side in image_shape[:2])
+    patch, top, left = _patch(mask, bbox, image_shape, _SURE)
+    # Run lengths go down the columns; those beside the box hold nothing.
+    columns = np.zeros((patch.shape[1], height), bool)
+    columns[:, top : top + patch.shape[0]] = patch.T
+    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + left * height
+    inside = changes[changes < height * width]
+    # They begin with a run of zeros, be it of length 0.
+    counts = np.diff(inside, prepend=0, append=height * width)
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
 def _paste(canvas: np.ndarray, mask: np.ndarray, box, threshold: float) -> None:
     """Write a mask, resized to its box, into the canvas `[H, W]` bool, as far as they meet."""
+    patch, top, left = _patch(mask, box, canvas.shape, threshold)
+    canvas[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+
+
+def _patch(mask: np.ndarray, box, image_shape, threshold: float):
+    """A mask resized to its box, and cut off at the image's border.
+
+    Returns:
+        `[h, w]` bool, empty for a box without area or outside; its first row and column in pixels.
+    """
     y1, x1, y2, x2 = (int(side) for side in box)
-    if y2 <= y1 or x2 <= x1:
-        return
+    top, left, bottom, right = (
+        min(max(side, 0), limit)
+        for side, limit in zip((y1, x1, y2, x2), (*image_shape[:2], *image_shape[:2]), strict=True)
+    )
+    if bottom <= top or right <= left:
+        return np.zeros((0, 0), bool), top, left
     patch = resize_bilinear(mask, (y2 - y1, x2 - x1)) >= threshold
-    top, left = max(-y1, 0), max(-x1, 0)
-    patch = patch[top : max(canvas.shape[0] - y1, 0), left : max(canvas.shape[1] - x1, 0)]
-    canvas[y1 + top : y1 + top + patch.shape[0], x1 + left : x1 + left + patch.shape[1]] = patch
+    return patch[top - y1 : bottom - y1, left - x1 : right - x1], top, left
