@@ -1,10 +1,11 @@
-"""Callbacks for `MaskRCNN.train(custom_callbacks=[…])`: COCO's figures while training."""
+"""Callbacks for `MaskRCNN.train(custom_callbacks=[…])`: COCO's figures and step curves."""
 
 from __future__ import annotations
 
 import copy
 import csv
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,6 +94,109 @@ class CocoEvaluation(keras.callbacks.Callback):
             self._detector = MaskRCNN("inference", self.config, self.mask_rcnn.model_dir)
         weights.copy_weights(self.mask_rcnn.keras_model, self._detector.keras_model)
         return self._detector
+
+
+class StepLog(keras.callbacks.Callback):
+    """Writes losses and learning rate of every step for TensorBoard, and what validation found.
+
+    `Training/Loss`, `Training/mrcnn_mask_loss` and so on and `Training/learning_rate` go by the
+    steps of the run from 1; a resumed run goes on counting, epochs times the steps of one.
+    `Validation/Loss`, `Validation/mrcnn_mask_loss` and so on, and after a `CocoEvaluation` earlier
+    in the list of callbacks `Validation/segm_AP` and the others, go by epochs from 1.
+
+    A loss is that of the step itself. Keras hands on the mean since the epoch began, in float32;
+    the difference of two such sums is off by about 1e-7 of the mean for each step of the epoch
+    that is done. What is no longer finite stays so until the epoch ends.
+
+    Args:
+        log_dir: folder to write to, `MaskRCNN.log_dir` for a run.
+        every: steps from one entry to the next; it has their mean loss, the learning rate that the
+            first of them took and the number of the last. An epoch's last step ends an entry.
+            Measured with ResNet101 on one core: 0.4 ms an entry, on JAX 8 ms, as the model's
+            state is fetched for the learning rate.
+
+    Raises:
+        ValueError: `every` below 1; while training, epochs of unknown length.
+        ImportError: while training, TensorBoard is not installed.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike, every: int = 1):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}; it must be at least 1 step.")
+        self.log_dir = os.fspath(log_dir)
+        self.every = every
+
+    def on_train_begin(self, logs=None):
+        if self.params["steps"] is None:
+            raise ValueError("StepLog counts steps by epochs; give fit their steps_per_epoch.")
+        self._writer = _event_writer(self.log_dir)
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._steps_before = epoch * self.params["steps"]
+        self._begin_entry(0, {})
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._learning_rate is None:
+            self._learning_rate = _learning_rate(self.model.optimizer)
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = batch + 1
+        if done - self._done < self.every and done < self.params["steps"]:
+            return
+        sums = {name: done * float(mean) for name, mean in logs.items()}
+        means = {
+            name: (sums[name] - self._sums.get(name, 0.0)) / (done - self._done) for name in sums
+        }
+        means["learning_rate"] = self._learning_rate
+        _write_scalars(self._writer, "Training", self._steps_before + done, means)
+        self._begin_entry(done, sums)
+
+    def on_epoch_end(self, epoch, logs=None):
+        found = {
+            name.removeprefix("val_"): float(value)
+            for name, value in (logs or {}).items()
+            if name.startswith("val_")
+        }
+        if found:
+            _write_scalars(self._writer, "Validation", epoch + 1, found)
+
+    def _begin_entry(self, done: int, sums: dict[str, float]) -> None:
+        """Steps of the epoch that are written, and the sums of their losses."""
+        self._done, self._sums, self._learning_rate = done, sums, None
+
+
+def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """What the next step takes."""
+    # Half precision wraps the optimizer.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def _event_writer(folder: str):
+    """TensorBoard's own writer, which needs no TensorFlow."""
+    try:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError as error:
+        hint = "event files are written with TensorBoard: pip install tensorboard"
+        raise ImportError(hint) from error
+    return EventFileWriter(folder)
+
+
+def _write_scalars(writer, group: str, step: int, values: dict[str, float]) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    tags = {name: f"{group}/{'Loss' if name == 'loss' else name}" for name in values}
+    summary = Summary(
+        value=[Summary.Value(tag=tags[name], simple_value=values[name]) for name in values]
+    )
+    writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
+    # A run that is stopped has its last steps too.
+    writer.flush()
 
 
 def detection_config(config: Config) -> Config:

@@ -5,7 +5,9 @@
     draw_runs(runs).savefig("curves.png")
 
 A run's folder has event files, or folders `train` and `validation` with them, as Keras writes.
-Figures are named as in Keras' History: `loss`, `val_loss`, `val_segm_AP`, `learning_rate`.
+Figures by epochs are named as in Keras' History: `loss`, `val_loss`, `val_segm_AP`,
+`learning_rate`. `callbacks.StepLog` adds those of every step: `Training/Loss`,
+`Training/mrcnn_mask_loss`, `Training/learning_rate`.
 """
 
 from __future__ import annotations
@@ -29,10 +31,13 @@ PANELS = (
     *("loss", *LOSS_NAMES),
     *("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50"),
     "learning_rate",
+    *(f"Training/{name}" for name in ("Loss", *LOSS_NAMES, "learning_rate")),
 )
 # COCO's other figures, twenty of them, are drawn where they are asked for.
 _DETAIL = re.compile(r"(bbox|segm)_A[PR].+")
 _EVENT_FILES = "*tfevents*"
+# A curve of more points is drawn faintly, and strongly the means of so many parts.
+_LONG = 150
 
 
 class Scalars(NamedTuple):
@@ -158,12 +163,13 @@ def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
 def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figure:
     """One figure of the curves of several runs, a colour each.
 
-    Training is a line, and validation a dashed one in the same panel.
+    Training is a line, and validation a dashed one in the same panel. Long curves are drawn
+    faintly, with their means over short stretches on top.
 
     Args:
         runs: of `read_runs`.
         names: what to draw, a panel each, without `val_`; None for `PANELS` and whatever else there
-            is but COCO's figures.
+            is but COCO's figures and what is there by two names.
 
     Raises:
         ValueError: no run, or a name that no run has.
@@ -176,7 +182,7 @@ def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figur
     unknown = sorted(set(names or ()) - known)
     if unknown:
         raise ValueError(f"no run has {', '.join(unknown)}; they have {', '.join(sorted(known))}.")
-    names = list(names or _panel_names(known))
+    names = list(names or _panel_names(runs))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     size = (4.6 * columns, 2.8 * rows + 0.3 * (1 + len(runs)))
@@ -191,9 +197,21 @@ def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figur
     return figure
 
 
-def _panel_names(known: set[str]) -> list[str]:
+def _panel_names(runs: dict[str, Run]) -> list[str]:
+    known = {
+        name.removeprefix("val_")
+        for run in runs.values()
+        for name in run
+        if _name_in_keras(name) not in run
+    }
     others = sorted(name for name in known - set(PANELS) if not _DETAIL.fullmatch(name))
     return [name for name in PANELS if name in known] + others
+
+
+def _name_in_keras(name: str) -> str | None:
+    """What History calls a figure that StepLog wrote by epochs; None for any other."""
+    group, _, rest = name.partition("/")
+    return None if group != "Validation" else f"val_{'loss' if rest == 'Loss' else rest}"
 
 
 def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:
@@ -205,12 +223,21 @@ def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:
         ):
             if key in run:
                 steps, values = run[key]
+                color = f"C{index % 10}"
+                if len(steps) > _LONG:
+                    axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.3, zorder=1)
+                    steps, values = _means_of_parts(run[key])
                 # A training of one epoch is a dot.
                 marker = "o" if len(steps) < 10 else None
-                (line,) = axes.plot(
-                    steps, values, style, color=f"C{index % 10}", marker=marker, markersize=3
-                )
+                (line,) = axes.plot(steps, values, style, color=color, marker=marker, markersize=3)
                 lines.setdefault(f"{run_name}: {what}", line)
     axes.set_title(name, fontsize="medium")
+    axes.set_xlabel("step" if name.startswith("Training/") else "", fontsize="small")
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _means_of_parts(scalars: Scalars) -> Scalars:
+    """A curve as `_LONG` points, means of as many steps each, but for one."""
+    means = ([part.mean() for part in np.array_split(all_, _LONG)] for all_ in scalars)
+    return Scalars(*map(np.array, means))

@@ -123,6 +123,41 @@ def test_coco_figures_beyond_ap_are_drawn_where_they_are_asked_for():
         logs.draw_runs({"one": run}, ["segm_AR"])
 
 
+def test_steps_have_panels_and_what_is_there_twice_has_one():
+    ours = {
+        "loss": scalars(3, 2),
+        "val_loss": scalars(3, 2),
+        "val_segm_AP": scalars(0.1),
+        "Training/rpn_class_loss": scalars(1.0),
+        "Training/Loss": scalars(*range(9)),
+        "Validation/Loss": scalars(3, 2),
+        "Validation/segm_AP": scalars(0.1),
+        "Validation/segm_ARl": scalars(0.1),
+    }
+    ours["val_segm_ARl"] = ours["Validation/segm_ARl"]
+    panels = ["loss", "segm_AP", "Training/Loss", "Training/rpn_class_loss"]
+    axes = logs.draw_runs({"ours": ours}).axes
+    assert [one.get_title() for one in axes if one.lines] == panels
+    assert [one.get_xlabel() for one in axes if one.lines] == ["", "", "step", "step"]
+    # A program that wrote the same tags, and no others, is shown beside ours.
+    others = {"Validation/Loss": scalars(4, 3)}
+    axes = logs.draw_runs({"ours": ours, "others": others}).axes
+    assert [one.get_title() for one in axes if one.lines] == [*panels, "Validation/Loss"]
+    assert len(axes[4].lines) == 2
+
+
+def test_a_long_curve_is_drawn_as_it_is_and_as_its_means():
+    values = np.arange(3000.0)
+    values[1::2] = 0
+    (axes,) = logs.draw_runs({"one": {"Training/Loss": scalars(*values)}}).axes
+    faint, strong = axes.lines
+    np.testing.assert_array_equal(faint.get_ydata(), values)
+    # 150 parts of twenty steps; ten of them are the even numbers.
+    np.testing.assert_allclose(strong.get_ydata(), np.arange(150) * 10 + 4.5)
+    np.testing.assert_allclose(strong.get_xdata(), np.arange(150) * 20 + 10.5)
+    assert faint.get_alpha() < 0.5 and faint.get_color() == strong.get_color()
+
+
 def test_no_run_is_an_error():
     assert logs.read_runs([]) == {}
     with pytest.raises(ValueError, match="no run to draw"):

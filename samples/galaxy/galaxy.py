@@ -464,7 +464,7 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
     """
     import keras
 
-    from mrcnn.callbacks import CocoEvaluation
+    from mrcnn.callbacks import CocoEvaluation, StepLog
     from mrcnn.model import MaskRCNN
 
     parts = split_objects(settings, fold)
@@ -485,6 +485,7 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
     print(", ".join(f"{len(ids)} galaxies to {name}" for name, ids in parts.items() if ids))
     write_json(os.path.join(model.log_dir, "config.json"), dataclasses.asdict(settings))
     write_json(os.path.join(model.log_dir, "split.json"), parts)
+    callbacks = [CocoEvaluation(model, val_set)] if val_set else []
     model.train(
         train_set,
         val_set,
@@ -492,7 +493,7 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
         epochs=settings.epochs,
         layers=layers,
         augmentation=flips(),
-        custom_callbacks=[CocoEvaluation(model, val_set)] if val_set else [],
+        custom_callbacks=[*callbacks, StepLog(model.log_dir)],
         seed=settings.seed,
     )
     return model
