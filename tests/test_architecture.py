@@ -47,6 +47,8 @@ visualize
 logs
 inspection
 mask_rcnn
+results
+folder
 callbacks
 legacy
 model
