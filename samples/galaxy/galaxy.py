@@ -512,20 +512,30 @@ def last_checkpoint(settings: Settings, fold: int = 0) -> str | None:
 
 def load_pretrained(model, settings: Settings) -> None:
     """The backbone of a checkpoint, or random weights, which is said."""
+    check_pretrained(settings)
     path = settings.pretrained_ckpt
     if path is None:
         print("pretrained_ckpt is null: training starts from random weights.")
         if settings.trainable_layers < len(RESNET_BLOCKS):
             print(f"trainable_layers {settings.trainable_layers} keeps some of them random.")
         return
-    if not os.path.isfile(path):
+    report = model.load_weights(path, by_name=True)
+    skipped = f"; {len(report.skipped)} entries are of no use here" if report.skipped else ""
+    print(f"{len(report.loaded)} layers are those of {path}{skipped}")
+
+
+def check_pretrained(settings: Settings) -> None:
+    """Let there be the checkpoint that is named.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = settings.pretrained_ckpt
+    if path is not None and not os.path.isfile(path):
         raise FileNotFoundError(
             f"pretrained_ckpt {path} does not exist; name a checkpoint of Zoobot or another "
             "ResNet, or null for random weights."
         )
-    report = model.load_weights(path, by_name=True)
-    skipped = f"; {len(report.skipped)} entries are of no use here" if report.skipped else ""
-    print(f"{len(report.loaded)} layers are those of {path}{skipped}")
 
 
 def trainable_layers(settings: Settings) -> str:
@@ -793,6 +803,8 @@ def run_train(settings: Settings, arguments) -> None:
     """The command `train`."""
     from mrcnn.callbacks import read_table as read_figures
 
+    if not arguments.resume:
+        check_pretrained(settings)  # before minutes of drawing galaxies and building the network
     prepare_data(settings)
     for fold in folds_of(settings, arguments.fold):
         model = train(settings, fold, arguments.resume)

@@ -11,9 +11,9 @@ import pandas
 import PIL.Image
 import pytest
 
-from mrcnn import training
+from mrcnn import logs, training
 from mrcnn.callbacks import read_table as read_figures
-from mrcnn.config import Config
+from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
 from samples.galaxy import galaxy as g
 from samples.galaxy import markings
@@ -301,6 +301,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     path = write_config(tmp_path, pretrained_ckpt="zoobot.ckpt")
     with pytest.raises(FileNotFoundError, match="pretrained_ckpt zoobot.ckpt does not exist"):
         g.main(["train", "--config", str(path)])
+    assert not (tmp_path / "data").exists()  # nothing was drawn before that was looked at
 
 
 def test_a_checkpoint_of_another_architecture_is_named(tmp_path):
@@ -570,6 +571,12 @@ def test_training_leaves_checkpoints_figures_and_what_it_was(trained):
         split = json.loads((run / "split.json").read_text())
         assert split == g.split_objects(settings, fold)
         assert json.loads((run / "config.json").read_text()) == dataclasses.asdict(settings)
+        curves = logs.read_run(run)
+        # 4 galaxies in batches of 2, two epochs.
+        for name in ("Loss", *LOSS_NAMES, "learning_rate"):
+            assert curves[f"Training/{name}"].steps.tolist() == [1, 2, 3, 4]
+        for name in ("Loss", *LOSS_NAMES, "bbox_AP", "segm_AP50", "segm_AR100"):
+            assert curves[f"Validation/{name}"].steps.tolist() == [1, 2]
         assert g.final_checkpoint(settings, fold) == str(run / "mask_rcnn_galaxy_best.h5")
 
 
@@ -603,6 +610,7 @@ def test_a_run_is_resumed(trained, monkeypatch):
     (run,) = (folder / "logs" / "fold_1").glob("galaxy*")
     assert (run / "mask_rcnn_galaxy_0003.h5").is_file()
     assert [row["epoch"] for row in read_figures(run / "coco_ap.csv")] == [1, 2, 3]
+    assert logs.read_run(run)["Training/Loss"].steps.tolist() == list(range(1, 7))
 
 
 def json_of(path):
