@@ -18,6 +18,7 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+from keras import ops
 
 from mrcnn import hdf5, pytorch
 
@@ -273,7 +274,8 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     layers = _weighted_layers(source)
     for name, layer in _weighted_layers(target).items():
         for mine, theirs in zip(layer.weights, layers[name].weights, strict=True):
-            mine.assign(theirs)
+            # A copy: JAX gives the memory of a model's weights away while the model runs.
+            mine.assign(ops.copy(theirs))
 
 
 def get_imagenet_weights(architecture: str) -> str:

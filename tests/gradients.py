@@ -21,7 +21,12 @@ def gradients(function, *arrays) -> list[np.ndarray]:
 
         found = jax.jit(jax.grad(function, argnums=tuple(range(len(tensors)))))(*tensors)
     else:
-        raise NotImplementedError(f"gradients on {backend}")
+        import torch
+
+        for tensor in tensors:
+            tensor.requires_grad_(tensor.is_floating_point())
+        result = function(*tensors)
+        found = torch.autograd.grad(result, tensors, allow_unused=True, materialize_grads=True)
     return [ops.convert_to_numpy(gradient) for gradient in found]
 
 

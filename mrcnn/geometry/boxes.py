@@ -171,9 +171,11 @@ def norm_boxes(boxes, shape):
     Returns:
         The boxes' shape, normalised, (y2, x2) inside the box; float32 for arrays.
     """
+    xp = array_module(boxes)
     scale, shift = _norm_scale_shift(shape)
-    normalised = (boxes - shift) / scale
-    return normalised.astype(np.float32) if array_module(boxes) is np else normalised
+    # Functions, not operators: a tensor of PyTorch on a GPU has none for NumPy's arrays.
+    normalised = xp.divide(xp.subtract(boxes, shift), scale)
+    return normalised.astype(np.float32) if xp is np else normalised
 
 
 def denorm_boxes(boxes, shape):
@@ -186,12 +188,10 @@ def denorm_boxes(boxes, shape):
     Returns:
         The boxes' shape, int32, in pixels with (y2, x2) outside the box.
     """
+    xp = array_module(boxes)
     scale, shift = _norm_scale_shift(shape)
-    if array_module(boxes) is np:
-        return np.around(boxes * scale + shift).astype(np.int32)
-    from keras import ops
-
-    return ops.cast(ops.round(boxes * scale + shift), "int32")
+    rounded = xp.round(xp.add(xp.multiply(boxes, scale), shift))
+    return rounded.astype(np.int32) if xp is np else xp.cast(rounded, "int32")
 
 
 def _norm_scale_shift(shape):
