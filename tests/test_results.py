@@ -181,7 +181,7 @@ def test_parts_hold_what_was_added_and_continue(tmp_path, part_bytes):
 
 
 def test_nothing_is_lost_or_there_twice_when_making_a_part_breaks_off(tmp_path, monkeypatch):
-    """A part is written, named, and its lines dropped; the run ends before each of these in turn."""
+    """A part is written, named, and its lines dropped: a run ends before each of these."""
 
     class Killed(BaseException):
         pass

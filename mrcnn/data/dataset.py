@@ -206,7 +206,9 @@ def _decode(path) -> np.ndarray:
 def _decode_with_opencv(path) -> np.ndarray:
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    # cv2.imread ends the process on a file name that is no UTF-8, and imdecode raises on no bytes.
+    data = np.fromfile(path, np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if pixels is None:
         raise ValueError("no image format that Pillow or OpenCV knows.")
     return (

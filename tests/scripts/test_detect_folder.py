@@ -1,0 +1,223 @@
+"""scripts/detect_folder.py: the command line, with the tiny network on drawn images."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas
+import PIL.Image
+import pytest
+
+from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.results import read_jsonl
+from scripts import detect_folder as script
+from tests.tiny import CLASSES, TinyConfig, propose_anchors, random_rectangles
+
+COUNT = 7
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a tiny network that finds something."""
+    keras.utils.set_random_seed(1)
+    folder = tmp_path_factory.mktemp("weights")
+    model = MaskRCNN("inference", TinyConfig(), folder)
+    propose_anchors(model.keras_model)
+    model.keras_model.save_weights(folder / "tiny.h5")
+    return str(folder / "tiny.h5")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    dataset = random_rectangles(COUNT)
+    for number in range(COUNT):
+        PIL.Image.fromarray(dataset.load_image(number)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """The default configuration is the tiny one, whose backbone no JSON file can name."""
+    monkeypatch.setattr(script.coco, "CocoConfig", TinyConfig)
+
+
+@pytest.fixture
+def run(tmp_path, photos, weights):
+    """Function that runs the script; its exit status."""
+
+    def run(*arguments, folder=photos, output=tmp_path / "found.jsonl", classes=CLASSES):
+        named = ["--classes", *classes] if classes else []
+        paths = [str(folder), "--weights", weights, "--output", str(output)]
+        return script.main([*paths, *named, *map(str, arguments)])
+
+    return run
+
+
+def test_what_the_network_finds_is_written(run, tmp_path, photos, weights, capsys):
+    assert run("--batch-size", 1) == 0
+    found = {result["file_name"]: result for result in read_jsonl(tmp_path / "found.jsonl")}
+    config = TinyConfig()
+    config.IMAGES_PER_GPU = 1
+    model = MaskRCNN("inference", config, tmp_path)
+    model.load_weights(weights)
+    total = 0
+    for number in range(COUNT):
+        (one,) = model.detect([np.asarray(PIL.Image.open(photos / f"{number}.png"))])
+        result = found.pop(f"{number}.png")
+        assert (result["width"], result["height"]) == (64, 64)
+        total += len(one["rois"])
+        for detection, (y1, x1, y2, x2), class_id, score in zip(
+            result["detections"], one["rois"], one["class_ids"], one["scores"], strict=True
+        ):
+            assert detection["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+            assert detection["category_id"] == class_id
+            assert detection["category_name"] == CLASSES[class_id - 1]
+            assert detection["score"] == pytest.approx(score, abs=1e-5)
+    assert not found and total
+    assert f"{COUNT} images, {total} detections, 0 images that" in capsys.readouterr().out
+
+
+def test_parts_limits_shards_and_unreadable_images(run, tmp_path, photos, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert run(folder=folder) == 0
+    (folder / "broken.png").write_bytes(b"nothing")
+
+    def parts(*arguments):
+        return run("--format", "parquet", *arguments, folder=folder, output=tmp_path / "parts")
+
+    statuses = [parts("--shard", f"{index}/3", "--limit", 2) for index in (0, 1, 2)]
+    statuses += [parts("--shard", f"{index}/3") for index in (0, 1, 2)]
+    # A shard whose results have an error says so whenever it is run.
+    assert sorted(statuses[3:]) == [0, 0, script.SOME_UNREADABLE]
+    assert "broken.png cannot be read" in capsys.readouterr().err
+    table = pandas.read_parquet(tmp_path / "parts")
+    whole = {r["file_name"]: r["detections"] for r in read_jsonl(tmp_path / "found.jsonl")}
+    assert set(table.file_name) == {*whole, "broken.png"}
+    for name, detections in whole.items():
+        rows = table[(table.file_name == name) & table.category_id.notna()]
+        assert rows.segmentation.tolist() == [d["segmentation"]["counts"] for d in detections]
+    with pytest.raises(ValueError, match="is of 3 shards, and this is shard 0/1"):
+        parts()
+
+
+def test_a_run_with_other_settings_does_not_mix_in(run, tmp_path):
+    assert run("--limit", 1) == 0
+    with pytest.raises(ValueError, match="DETECTION_MIN_CONFIDENCE was 0.0 and is 0.5"):
+        run("--min-confidence", 0.5)
+    assert len(list(read_jsonl(tmp_path / "found.jsonl"))) == 1
+
+
+def test_a_folder_as_output_holds_one_file(run, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"DETECTION_MAX_INSTANCES": 3}')
+    config = ("--config", tmp_path / "config.json")
+    assert run(*config, "--limit", 2, output=tmp_path, classes=()) == 0
+    found = list(read_jsonl(tmp_path / "detections.jsonl"))
+    assert len(found) == 2 and all(len(result["detections"]) <= 3 for result in found)
+    assert {d["category_name"] for r in found for d in r["detections"]} <= {"1", "2", "3"}
+    assert "called by their numbers" in capsys.readouterr().out
+
+
+# ---- Arguments -----------------------------------------------------------------------------------
+
+
+def parsed(*arguments):
+    return script.parse_arguments(["folder", "--output", "out", "--weights", *arguments])
+
+
+def test_classes_are_coco_s_names_or_those_of_an_annotation_file(tmp_path):
+    categories = script.load_classes(parsed("coco"))
+    assert len(categories) == 80
+    assert categories[0] == (1, "person") and categories[-1] == (90, "toothbrush")
+    assert script.load_classes(parsed("w.h5")) == categories
+    assert script.load_classes(parsed("w.h5", "--config", "c.json")) is None
+    assert script.load_classes(parsed("w.h5", "--classes", "a b", "c")) == [(1, "a b"), (2, "c")]
+    path = tmp_path / "instances.json"
+    content = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "x"}]}
+    content["categories"].append({"id": 3, "name": "y"})
+    path.write_text(json.dumps(content))
+    assert script.load_classes(parsed("w.h5", "--classes", str(path))) == [(3, "y"), (7, "x")]
+
+
+def test_the_configuration_follows_file_flags_and_classes(tmp_path, capsys):
+    config = script.load_config(parsed("w.h5", "--classes", "a", "b"), [(1, "a"), (2, "b")])
+    assert config.NUM_CLASSES == 3 and config.BATCH_SIZE == 2
+    path = tmp_path / "c.json"
+    path.write_text('{"IMAGE_RESIZE_MODE": "crop", "GPU_COUNT": 2, "DETECTION_MAX_INSTANCES": 5}')
+    flags = ("--config", str(path), "--batch-size", "3", "--min-confidence", "0.25")
+    config = script.load_config(parsed("w.h5", *flags), None)
+    assert (config.BATCH_SIZE, config.DETECTION_MIN_CONFIDENCE) == (3, 0.25)
+    assert (config.IMAGE_RESIZE_MODE, config.DETECTION_MAX_INSTANCES) == ("pad64", 5)
+    assert "pad64" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="IMAGES_PER_GPU is 0"):
+        script.load_config(parsed("w.h5", "--classes", "a", "--batch-size", "0"), [(1, "a")])
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "a/b", "0/0"])
+def test_a_shard_that_does_not_exist_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        parsed("w.h5", f"--shard={text}")
+    assert "of 3 there are 0/3, 1/3 and 2/3" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_there_leave_nothing(photos, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.h5"):
+        script.main([str(photos), "--weights", "nowhere.h5", "--output", str(tmp_path / "o.jsonl")])
+    assert not list(tmp_path.iterdir())
+
+
+# ---- Killed --------------------------------------------------------------------------------------
+
+AS_A_PROCESS = """
+import sys
+from scripts import detect_folder as script
+from tests.tiny import TinyConfig
+script.coco.CocoConfig = TinyConfig
+sys.exit(script.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_run_that_is_killed_goes_on(tmp_path, weights, kind):
+    (tmp_path / "photos").mkdir()
+    dataset = random_rectangles(400)
+    for number in range(400):
+        PIL.Image.fromarray(dataset.load_image(number)).save(tmp_path / f"photos/{number}.png")
+    names = {f"{number}.png" for number in range(400)}
+    lines = tmp_path / ("_part.jsonl" if kind == "parquet" else "found.jsonl")
+    output = tmp_path if kind == "parquet" else lines
+    command = [sys.executable, "-c", AS_A_PROCESS, str(tmp_path / "photos"), "--weights", weights]
+    command += ["--classes", *CLASSES, "--output", str(output), "--format", kind]
+    rng = random.Random(kind)
+    sizes = []
+    for _ in range(3):
+        before = lines.stat().st_size if lines.exists() else 0
+        with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+            while process.poll() is None and (
+                not lines.exists() or lines.stat().st_size <= before
+            ):
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.2))
+            os.kill(process.pid, signal.SIGKILL)
+        sizes.append(lines.stat().st_size)
+    assert sizes == sorted(set(sizes)), "each run came further than the one before"
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)
+    if kind == "jsonl":
+        found = [result["file_name"] for result in read_jsonl(lines)]
+    else:
+        table = pandas.read_parquet(tmp_path, columns=["file_name"])
+        found = [name for name, rows in table.groupby((table != table.shift()).any(axis=1).cumsum())
+                 for name in rows.file_name.unique()]
+    assert sorted(found) == sorted(names)
