@@ -268,6 +268,7 @@ class BatchLoader(keras.utils.PyDataset):
         no_augmentation_sources: sources whose images `augmentation` leaves alone.
         seed: of order, crops, augmentation and the choice of anchors.
         initial_epoch: the epoch to start with, to resume a run where it stopped.
+        share: `(i, n)`: of batches of `n * batch_size` images, part i of n, counted from 0.
         workers: threads that make batches ahead.
         max_bad_share: share of images, 0 to 1, that may be bad.
 
@@ -295,6 +296,7 @@ class BatchLoader(keras.utils.PyDataset):
         no_augmentation_sources=None,
         seed: int = 0,
         initial_epoch: int = 0,
+        share: tuple[int, int] = (0, 1),
         workers: int = 4,
         max_bad_share: float = 0.1,
     ):
@@ -302,7 +304,8 @@ class BatchLoader(keras.utils.PyDataset):
         self.dataset = dataset
         self.config = config
         self.batch_size = config.BATCH_SIZE if batch_size is None else batch_size
-        whole_pass = math.ceil(len(dataset.image_ids) / max(self.batch_size, 1))
+        self.share = share
+        whole_pass = math.ceil(len(dataset.image_ids) / max(self.batch_size * share[1], 1))
         self.steps = whole_pass if steps is None else steps
         self.shuffle = shuffle
         self.augment = augment
@@ -334,6 +337,8 @@ class BatchLoader(keras.utils.PyDataset):
         for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if not 0 <= self.share[0] < self.share[1]:
+            raise ValueError(f"share is {self.share}; it must be (i, n) with 0 <= i < n.")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share is {self.max_bad_share}; it must be within 0 and 1.")
 
@@ -361,7 +366,8 @@ class BatchLoader(keras.utils.PyDataset):
     def examples(self, index: int) -> list[Example]:
         """The images of batch `index` of the current epoch before they are stacked."""
         self._stop_if_too_many_bad()
-        first = (self.epoch * self.steps + index) * self.batch_size
+        part, parts = self.share
+        first = ((self.epoch * self.steps + index) * parts + part) * self.batch_size
         return [self._example(first + k) for k in range(self.batch_size)]
 
     def _example(self, position: int) -> Example:
