@@ -77,6 +77,8 @@ class TrainingModel(Network):
             self.weight_decay = float(weight_decay)
 
     def get_compile_config(self):
+        if not self.compiled:
+            return None
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "loss_weights": dict(self.loss_weights),
