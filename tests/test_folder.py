@@ -37,7 +37,7 @@ class Finds:
         for row, image in zip(detections, images, strict=True):
             height, width = image.shape[:2]
             middle = image[height // 2, width // 2] + self.config.MEAN_PIXEL
-            for number in range(round(middle[0]) // 50):
+            for number in range(min(round(middle[0]) // 50, 3)):
                 row[number] = [0, 0, 1, 0.5, 1 + number, 0.9 - 0.1 * number]
         masks = np.ones((len(images), 12, 8, 8, 4), np.float32)
         return [detections, None, None, masks, None, None, None]
