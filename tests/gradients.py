@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 
 def gradients(function, *arrays) -> list[np.ndarray]:
@@ -23,17 +23,23 @@ def gradients(function, *arrays) -> list[np.ndarray]:
     else:
         import torch
 
-        for tensor in tensors:
-            tensor.requires_grad_(tensor.is_floating_point())
-        result = function(*tensors)
-        found = torch.autograd.grad(result, tensors, allow_unused=True, materialize_grads=True)
+        with torch.enable_grad():
+            tensors = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+            result = function(*tensors)
+            if not result.requires_grad:  # no way at all from them to the result
+                return [np.zeros_like(array) for array in arrays]
+            found = torch.autograd.grad(result, tensors, allow_unused=True, materialize_grads=True)
     return [ops.convert_to_numpy(gradient) for gradient in found]
 
 
 def compiled(function):
-    """The function, compiled as a whole where operations one by one are compiled anyway: JAX."""
-    if keras.backend.backend() != "jax":
+    """The function for arrays, compiled where operations one by one are compiled anyway: JAX."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         return function
-    import jax
+    if backend == "jax":
+        import jax
 
-    return jax.jit(function)
+        return jax.jit(function)
+    # PyTorch's operators do not take arrays beside tensors.
+    return lambda *arrays: function(*tree.map_structure(ops.convert_to_tensor, arrays))

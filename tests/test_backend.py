@@ -139,7 +139,7 @@ def check_adjoint(crop_of, maps, boxes, weights):
     """Crops are linear in the maps, so their gradient must be the transposed of that map."""
 
     def weighted(maps, boxes):
-        return ops.sum(crop_of(maps, boxes) * weights)
+        return ops.sum(ops.multiply(crop_of(maps, boxes), weights))
 
     by_maps, by_boxes = gradients(weighted, maps, boxes)
     other = np.random.default_rng(9).normal(size=maps.shape).astype(np.float32)
@@ -155,16 +155,17 @@ def test_gradient_of_crops():
     boxes = np.concatenate([random_boxes(rng, 10), EDGES])
     index = rng.integers(0, 2, len(boxes)).astype(np.int32)
     weights = rng.normal(size=(len(boxes), 3, 3, 2)).astype(np.float32)
+    image_of_box = ops.convert_to_tensor(index)
 
     def crop_of(version):
         # `crop_and_resize` is what stops the gradient to the boxes.
-        return lambda x, b: CROP[version](x, ops.stop_gradient(b), index, (3, 3))
+        return lambda x, b: CROP[version](x, ops.stop_gradient(b), image_of_box, (3, 3))
 
     found = [check_adjoint(crop_of(version), images, boxes, weights) for version in VERSIONS]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-5)
     boxes_only = gradients(
-        lambda b: ops.sum(backend.crop_and_resize(ops.convert_to_tensor(images), b, index, (3, 3))),
+        lambda b: ops.sum(backend.crop_and_resize(images, b, image_of_box, (3, 3))),
         boxes,
     )
     assert (boxes_only[0] == 0).all()
@@ -209,6 +210,8 @@ def test_gradient_of_pyramid_crops_reaches_every_level():
     levels[0] = np.arange(8) % 4
     weights = rng.normal(size=(2, 8, 2, 2, 2)).astype(np.float32)
 
+    levels, weights = ops.convert_to_tensor(levels), ops.convert_to_tensor(weights)
+
     def by_level(version):
         def weighted(boxes, *maps):
             return ops.sum(PYRAMID[version](list(maps), boxes, levels, (2, 2)) * weights)
@@ -220,6 +223,8 @@ def test_gradient_of_pyramid_crops_reaches_every_level():
         assert np.abs(found[0][level]).max() > 0
         for other in found[1:]:
             np.testing.assert_allclose(other[level], found[0][level], atol=1e-5)
+
+    maps = [ops.convert_to_tensor(x) for x in maps]
 
     def weighted(boxes):
         return ops.sum(backend.pyramid_crop_and_resize(maps, boxes, levels, (2, 2)))
@@ -324,7 +329,7 @@ def test_an_overlap_equal_to_the_threshold_stays(version):
 
 
 def test_no_gradient_flows_through_the_choice():
-    boxes = clustered_boxes(np.random.default_rng(13), 1, 5)
+    boxes = ops.convert_to_tensor(clustered_boxes(np.random.default_rng(13), 1, 5))
 
     def total(scores):
         indices, _ = backend.non_max_suppression(boxes, scores, 3, 0.5, -1.0)

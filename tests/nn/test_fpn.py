@@ -43,5 +43,5 @@ def test_merging_is_adding_what_was_upsampled():
     model, inputs = pyramid(), maps()
     part = [model.get_layer(name).output for name in ("fpn_c5p5", "fpn_c4p4", "fpn_p4add")]
     above, lateral, merged = keras.Model(model.inputs, part)(inputs)
-    up = np.repeat(np.repeat(above, 2, axis=1), 2, axis=2)
+    up = np.repeat(np.repeat(np.asarray(above), 2, axis=1), 2, axis=2)
     np.testing.assert_allclose(merged, up + np.asarray(lateral), atol=1e-6)
