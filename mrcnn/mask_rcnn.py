@@ -18,7 +18,7 @@ import os
 import keras
 import numpy as np
 
-from mrcnn import inference, inspection, training, weights
+from mrcnn import distribution, inference, inspection, training, weights
 from mrcnn.config import Config
 
 logger = logging.getLogger("mrcnn")
@@ -77,7 +77,8 @@ class MaskRCNN:
         """A new Keras model for this mode."""
         if mode == "training":
             return training.build_training_model(config)
-        return inference.build_inference_model(config)
+        with distribution.data_on(None):
+            return inference.build_inference_model(config)
 
     # ---- Weights and runs -------------------------------------------------------------------
 
@@ -111,7 +112,8 @@ class MaskRCNN:
         An override sets `log_dir`, `checkpoint_path` and `epoch`.
         """
         run = training.run_folder(self.model_dir, self.config.NAME, model_path)
-        self.log_dir, self.checkpoint_path, self.epoch = run.log_dir, run.checkpoint_path, run.epoch
+        self.log_dir = distribution.folder_of_worker(run.log_dir)
+        self.checkpoint_path, self.epoch = run.checkpoint_path, run.epoch
         self._resume_from = model_path if run.epoch else None
 
     # ---- Training ---------------------------------------------------------------------------
@@ -170,7 +172,9 @@ class MaskRCNN:
         log(f"\nStarting at epoch {self.epoch}. LR={learning_rate}\n")
         log(f"Checkpoint path: {self.checkpoint_path}")
         self.set_trainable(layers, verbose=0)
-        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
+        # For subclasses that make an optimizer of their own.
+        with distribution.scope_of(self.keras_model):
+            self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
         self._resume_optimizer()
         history = training.fit(
             self.keras_model,
@@ -193,7 +197,7 @@ class MaskRCNN:
         path, self._resume_from = self._resume_from, None
         if path is None:
             return
-        self.keras_model.optimizer.build(self.keras_model.trainable_variables)
+        training.start_optimizer(self.keras_model)
         try:
             weights.load_optimizer(self.keras_model, path)
         except ValueError as error:
@@ -217,9 +221,11 @@ class MaskRCNN:
             log(f"Processing {len(images)} images")
             for image in images:
                 log("image", image)
-        return inference.detect(
-            self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
-        )
+        # A callback detects while a model on several devices trains.
+        with distribution.data_on(None):
+            return inference.detect(
+                self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
+            )
 
     def detect_molded(self, molded_images, image_metas, verbose: int = 0) -> list[dict]:
         """Detect in images that `mold_inputs` made; boxes and masks are those of the molded image.
@@ -236,9 +242,10 @@ class MaskRCNN:
             log(f"Processing {len(molded_images)} images")
             for image in molded_images:
                 log("image", image)
-        outputs = inference.predict(
-            self.keras_model, self.get_anchors(shape), molded_images, image_metas
-        )
+        with distribution.data_on(None):
+            outputs = inference.predict(
+                self.keras_model, self.get_anchors(shape), molded_images, image_metas
+            )
         count = len(molded_images)
         window = [0, 0, *shape[:2]]
         return list(

@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
-from mrcnn import backend, losses
+from mrcnn import backend, distribution, losses
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
 from mrcnn.nn.network import training_graph
@@ -56,6 +56,7 @@ class TrainingModel(Network):
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
         self.loss_weights = dict(loss_weights or {})
         self.weight_decay = float(weight_decay)
+        self.distribution = distribution.current()
 
     def get_config(self):
         settings = {"loss_weights": dict(self.loss_weights), "weight_decay": self.weight_decay}
@@ -67,7 +68,9 @@ class TrainingModel(Network):
         None keeps what the last call set, or the Config that the model was built from.
         """
         kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
-        super().compile(optimizer=optimizer, **kwargs)
+        with distribution.scope_of(self):
+            super().compile(optimizer=optimizer, **kwargs)
+            distribution.clip_the_mean(self.optimizer)
         # Keras starts the mean of the whole loss afresh here; its parts must go with it.
         for mean in self.loss_means.values():
             mean.reset_state()
@@ -88,7 +91,7 @@ class TrainingModel(Network):
     def compile_from_config(self, config):
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(optimizer, config["loss_weights"], config["weight_decay"])
-        self.optimizer.build(self.trainable_variables)
+        start_optimizer(self)
 
     def fit(self, x=None, *args, validation_data=None, **kwargs):
         """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
@@ -97,9 +100,28 @@ class TrainingModel(Network):
         """
         if isinstance(x, Iterator):
             kwargs.setdefault("shuffle", False)
-        return super().fit(
-            _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
-        )
+        with distribution.data_on(self.distribution):
+            return super().fit(
+                _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
+            )
+
+    def train_on_batch(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().test_on_batch(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().evaluate(*args, **kwargs)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Of a model on several devices, Keras on TensorFlow would average a batch over them to
+        # learn its shapes, which no bool can be. All but the optimizer is built already.
+        if self.optimizer is not None and not self.optimizer.built:
+            start_optimizer(self)
 
     def fit_generator(
         self,
@@ -121,7 +143,8 @@ class TrainingModel(Network):
             loss = loss * self.loss_weights.get(name, 1.0)
             self.loss_means[name].update_state(loss)
             total = total + loss
-        return total
+        # TensorFlow adds up the replicas' gradients, and Keras multiplies what it reports by this.
+        return total / distribution.replica_count()
 
 
 def _inputs_alone(data):
@@ -163,13 +186,24 @@ def _decayed(variables):
 
 
 def build_training_model(config: Config) -> TrainingModel:
-    """The model that `fit` trains."""
-    with _dtype_policy(config.DTYPE_POLICY):
+    """The model that `fit` trains, on GPU_COUNT devices of each worker."""
+    with distribution.scope(_device_count(config)), _dtype_policy(config.DTYPE_POLICY):
         inputs, outputs = training_graph(config)
         model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
     model.loss_weights = dict(config.LOSS_WEIGHTS)
     model.weight_decay = _l2_factor(config)
     return model
+
+
+def _device_count(config: Config) -> int:
+    """GPU_COUNT, or 1 where Keras cannot train on several devices."""
+    if config.GRADIENT_ACCUMULATION_STEPS > 1 or config.DTYPE_POLICY == "mixed_float16":
+        return distribution.one_device_on_tensorflow(
+            config.GPU_COUNT,
+            "Keras on TensorFlow neither accumulates gradients (GRADIENT_ACCUMULATION_STEPS) nor "
+            "trains in mixed_float16 on several devices",
+        )
+    return config.GPU_COUNT
 
 
 @contextlib.contextmanager
@@ -191,8 +225,15 @@ def _l2_factor(config: Config) -> float:
 
 def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:
     """The Config's optimizer, all gradients together clipped to GRADIENT_CLIP_NORM."""
-    optimizer = build_optimizer(config, learning_rate, momentum)
+    with distribution.scope_of(model):
+        optimizer = build_optimizer(config, learning_rate, momentum)
     model.compile(optimizer, config.LOSS_WEIGHTS, _l2_factor(config))
+
+
+def start_optimizer(model: TrainingModel) -> None:
+    """Let the optimizer of a compiled model have its variables, before the first step."""
+    with distribution.scope_of(model):
+        model.optimizer.build(model.trainable_variables)
 
 
 def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers.Optimizer:
@@ -299,13 +340,14 @@ def set_schedule(model: TrainingModel, config: Config, steps_ahead: int) -> None
         return
     optimizer = model.optimizer
     steps = _batches_done(optimizer) + steps_ahead
-    optimizer.learning_rate = learning_rate_schedule(config, float(optimizer.learning_rate), steps)
+    rate = float(optimizer.learning_rate.numpy())
+    optimizer.learning_rate = learning_rate_schedule(config, rate, steps)
 
 
 def _batches_done(optimizer) -> int:
     # `iterations` counts steps of the optimizer, each of so many batches.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return int(inner.iterations) * (inner.gradient_accumulation_steps or 1)
+    return int(inner.iterations.numpy()) * (inner.gradient_accumulation_steps or 1)
 
 
 # ---- What trains -----------------------------------------------------------------------------
@@ -445,7 +487,7 @@ def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:
         return []
-    if int(optimizer.iterations):
+    if int(ops.convert_to_numpy(optimizer.iterations)):
         # Resumed: a checkpoint has the averages as its weights, and the weights as averages.
         back = keras.callbacks.SwapEMAWeights()
         back.set_model(model)
@@ -465,7 +507,12 @@ def fit(
     no_augmentation_sources=None,
     seed: int = 0,
 ) -> keras.callbacks.History:
-    """Train a compiled model from the run's epoch up to `epochs`."""
+    """Train a compiled model from the run's epoch up to `epochs`.
+
+    Of several workers each reads its share of a batch, and the first one alone writes checkpoints
+    and TensorBoard. Their batch is BATCH_SIZE images of each.
+    """
+    share = (distribution.worker_index(), distribution.worker_count())
     set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     train_loader = BatchLoader(
         train_dataset,
@@ -475,19 +522,22 @@ def fit(
         no_augmentation_sources=no_augmentation_sources,
         seed=seed,
         initial_epoch=run.epoch,
+        share=share,
     )
     val_loader = None
     if val_dataset is not None and config.VALIDATION_STEPS:
         steps = math.ceil(config.VALIDATION_STEPS)
-        val_loader = ValidationLoader(val_dataset, config, steps=steps)
+        val_loader = ValidationLoader(val_dataset, config, steps=steps, share=share)
     os.makedirs(run.log_dir, exist_ok=True)
+    is_first = share[0] == 0
     callbacks = [
         *_weight_averaging(model),
-        Checkpoint(run.checkpoint_path),
+        *([Checkpoint(run.checkpoint_path)] if is_first else []),
         *(custom_callbacks or ()),
-        # Last, so that it shows what callbacks add to an epoch's logs.
-        keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False),
     ]
+    if is_first:
+        # Last, so that it shows what callbacks add to an epoch's logs.
+        callbacks.append(keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False))
     try:
         return model.fit(
             train_loader,
@@ -497,6 +547,7 @@ def fit(
             validation_data=val_loader,
             # The loader shuffles; Keras would shuffle its batches by an order of its own.
             shuffle=False,
+            verbose="auto" if is_first else 0,
         )
     except Exception:
         # TensorFlow turns an error of the loader into text inside one of its own.
