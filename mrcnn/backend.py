@@ -188,6 +188,71 @@ def non_max_suppression_generic(boxes, scores, max_output_size, iou_threshold, s
     return indices, valid
 
 
+# ---- Convolution -------------------------------------------------------------------------------
+
+
+def conv2d(x, kernel, bias, strides, padding, relu=False):
+    """Convolution, bias and, if wanted, ReLU, for inference.
+
+    Args:
+        x: `[B, H, W, C]`; kernel: `[h, w, C, filters]`; bias: `[filters]`; of one float type.
+        strides: `(down, across)`; padding: "same" or "valid", as in Keras.
+
+    Returns:
+        `[B, H', W', filters]`.
+    """
+    if _TENSORFLOW:
+        return _tf_conv2d(x, kernel, bias, strides, padding, relu)
+    return conv2d_generic(x, kernel, bias, strides, padding, relu)
+
+
+def conv2d_generic(x, kernel, bias, strides, padding, relu=False):
+    """`conv2d` with `keras.ops`."""
+    x = ops.conv(x, kernel, list(strides), padding, data_format="channels_last") + bias
+    return ops.relu(x) if relu else x
+
+
+# ---- Compilation -------------------------------------------------------------------------------
+
+
+def compiled(function, variables):
+    """A function of tensors, traced or compiled where the backend can.
+
+    Args:
+        function: positional tensors -> list of tensors; reads `variables`, and assigns none.
+        variables: Keras variables.
+
+    Returns:
+        The same function, which also takes arrays. One trace serves every size of an axis but
+        those of the first call on TensorFlow; JAX compiles for each shape; PyTorch runs as it is.
+    """
+    if _TENSORFLOW:
+        return _tf_compiled(function, variables)
+    on_jax = keras.backend.backend() == "jax"
+    return (_jax_compiled if on_jax else _torch_compiled)(function, variables)
+
+
+def _jax_compiled(function, variables):
+    import jax
+
+    @jax.jit
+    def pure(values, *inputs):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*inputs)
+
+    return lambda *inputs: pure([variable.value for variable in variables], *inputs)
+
+
+def _torch_compiled(function, variables):
+    import torch
+
+    def without_gradients(*inputs):
+        with torch.no_grad():
+            return function(*map(ops.convert_to_tensor, inputs))
+
+    return without_gradients
+
+
 # ---- TensorFlow ----------------------------------------------------------------------------------
 
 if _TENSORFLOW:
@@ -232,3 +297,30 @@ if _TENSORFLOW:
             tf.TensorSpec([max_output_size], tf.bool),
         )
         return tf.map_fn(one_image, (boxes, scores), fn_output_signature=spec)
+
+    def _tf_conv2d(x, kernel, bias, strides, padding, relu):
+        def convolve(x, padding):
+            x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), bias)
+            return tf.nn.relu(x) if relu else x
+
+        # oneDNN, the CPU's library, brings the kernel into its own layout for batches only, and is
+        # a quarter slower without: so a single image goes in as a batch of its two halves.
+        batch, height, width, _ = x.shape
+        sizes = tuple(kernel.shape[:2])
+        halves = batch == 1 and height and width and height % (2 * strides[0]) == 0
+        halves = halves and not tf.config.list_physical_devices("GPU")
+        if halves and sizes == (1, 1) and relu:
+            # Without ReLU a sum follows, which TensorFlow fuses with a convolution right before it.
+            x = convolve(tf.reshape(x, [2, height // 2, width, -1]), "VALID")
+        elif halves and sizes == (3, 3) and tuple(strides) == (1, 1) and padding == "same":
+            # Each half with the row beside it and a row of zeros: slices of rows are not copies.
+            rows, half, zeros = x[0], height // 2, tf.zeros_like(x[0, :1])
+            rows = tf.concat([zeros, rows[: half + 1], rows[half - 1 :], zeros], axis=0)
+            x = tf.reshape(rows, [2, half + 2, width, -1])
+            x = convolve(x, [[0, 0], [0, 0], [1, 1], [0, 0]])
+        else:
+            return convolve(x, padding.upper())
+        return tf.reshape(x, [1, -1, *x.shape[2:]])
+
+    def _tf_compiled(function, variables):
+        return tf.function(function, autograph=False, reduce_retracing=True)

@@ -2,24 +2,91 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
+from keras import ops
 
+from mrcnn import backend
 from mrcnn.config import Config
 from mrcnn.data.image import compose_image_meta, match_channels, mold_image, resize_image
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
 from mrcnn.geometry.masks import mask_rle, paste_mask
-from mrcnn.nn.network import inference_graph
+from mrcnn.nn import folded
+from mrcnn.nn.network import dtype_policy, inference_graph
 from mrcnn.weights import Network
 
+# Sizes in which the mask head runs: on the detections that there are, each size traced once.
+_MASK_ROWS = (8, 32)
 
-def build_inference_model(config: Config) -> keras.Model:
+
+@keras.saving.register_keras_serializable("mrcnn")
+class DetectionModel(Network):
+    """The inference graph, with a way of its own to what `detect` needs.
+
+    `predict_on_batch` gives all seven outputs of `inference_graph`. `detect_on_batch` gives two
+    of them, faster: batch normalisation is folded, and only detections that exist get masks.
+    """
+
+    def detect_on_batch(self, images, image_metas, anchors) -> tuple[np.ndarray, np.ndarray]:
+        """Detections and their masks, as arrays.
+
+        Args:
+            images: `[B, H, W, channels]` molded; image_metas: `[B, meta]`; anchors: `[B, A, 4]`.
+
+        Returns:
+            detections `[B, D, 6]`; masks `[B, K, h, w, C]` of the first K rows, K at least as large
+            as the number of detections of any image.
+        """
+        detections, *pyramid = self._find(images, image_metas, anchors)
+        found = ops.convert_to_numpy(detections)
+        count = int((found[:, :, 4] > 0).sum(axis=1).max())
+        rows = next((rows for rows in _MASK_ROWS if count <= rows), found.shape[1])
+        rows = min(rows, found.shape[1])
+        (masks,) = self._segment(rows)(detections[:, :rows], image_metas, *pyramid)
+        return found, _array(masks)
+
+    @functools.cached_property
+    def _pyramid(self) -> list:
+        return [self.get_layer(f"fpn_p{level}").output for level in (2, 3, 4, 5)]
+
+    @functools.cached_property
+    def _find(self):
+        outputs = [self.outputs[0], *self._pyramid]
+        return backend.compiled(
+            lambda *inputs: folded.run(outputs, list(zip(self.inputs, inputs, strict=True))),
+            self.variables,
+        )
+
+    @functools.cached_property
+    def _segment(self):
+        symbols = [self.outputs[0], self.inputs[1], *self._pyramid]
+
+        # A function of its own for each number of rows: theirs is no axis to be left open.
+        @functools.cache
+        def of_rows(rows: int):
+            return backend.compiled(
+                lambda *inputs: folded.run(
+                    [self.outputs[3]], list(zip(symbols, inputs, strict=True))
+                ),
+                self.variables,
+            )
+
+        return of_rows
+
+
+def _array(tensor) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def build_inference_model(config: Config) -> DetectionModel:
     """The model that detects: three inputs, seven outputs, see `inference_graph`."""
-    inputs, outputs = inference_graph(config)
-    return Network(inputs, outputs, name="mask_rcnn")
+    with dtype_policy(config.DTYPE_POLICY):
+        inputs, outputs = inference_graph(config)
+    return DetectionModel(inputs, outputs, name="mask_rcnn")
 
 
 def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:
@@ -176,23 +243,27 @@ class AnchorCache:
         return normalised
 
 
-def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas) -> list:
-    """The seven outputs for a batch of molded images of one shape, as arrays.
+def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas) -> tuple:
+    """Detections `[B, D, 6]` and masks `[B, K, h, w, C]` for a batch of molded images of one shape.
 
     Args:
+        model: a DetectionModel, or any other with the outputs of `inference_graph`.
         anchors: `[A, (y1, x1, y2, x2)]`, normalised.
         molded_images: `[B, H, W, channels]`; image_metas: `[B, meta]`.
     """
-    images = np.asarray(molded_images, np.float32)
-    anchors = np.broadcast_to(anchors, (len(images), *anchors.shape))
-    return model.predict_on_batch([images, np.asarray(image_metas, np.float32), anchors])
+    images, metas = np.asarray(molded_images, np.float32), np.asarray(image_metas, np.float32)
+    anchors = np.broadcast_to(np.float32(anchors), (len(images), *anchors.shape))
+    if isinstance(model, DetectionModel):
+        return model.detect_on_batch(images, metas, anchors)
+    detections, _, _, masks, *_ = model.predict_on_batch([images, metas, anchors])
+    return detections, masks
 
 
 def unmold_batch(
     outputs, original_shapes, molded_shape, windows, unmold=unmold_detections
 ) -> Iterator[dict]:
     """The result of `detect` for each image of a batch; unmold is like `unmold_detections`."""
-    detections, mrcnn_mask = outputs[0], outputs[3]
+    detections, mrcnn_mask = outputs
     for index, (original_shape, window) in enumerate(zip(original_shapes, windows, strict=True)):
         rois, class_ids, scores, masks = unmold(
             detections[index], mrcnn_mask[index], original_shape, molded_shape, window

@@ -34,6 +34,7 @@ nn.proposals
 nn.roi_align
 nn.sampling
 nn.heads
+nn.folded
 nn.detections
 nn.network
 losses

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import keras
@@ -40,6 +41,18 @@ class Proposals:
     rpn_class_logits: keras.KerasTensor
     rpn_class: keras.KerasTensor
     rpn_bbox: keras.KerasTensor
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str):
+    """Layers built within have this policy; "float32" leaves the one that Keras is set to."""
+    before = keras.config.dtype_policy()
+    if name != "float32":
+        keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def propose(config: Config, image, anchors, proposal_count: int) -> Proposals:
