@@ -9,6 +9,8 @@ one, which is a speed-up held to the same numbers by `tests/test_backend.py`.
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import ops
 
@@ -223,11 +225,12 @@ def compiled(function, variables):
         variables: Keras variables.
 
     Returns:
-        The same function, which also takes arrays. One trace serves every size of an axis but
-        those of the first call on TensorFlow; JAX compiles for each shape; PyTorch runs as it is.
+        `(*inputs, open_axes)`, which also takes arrays. `open_axes` are for each input the axes that
+        may be of another size in later calls: TensorFlow traces once for all of these. JAX compiles
+        for each shape, PyTorch runs the function as it is.
     """
     if _TENSORFLOW:
-        return _tf_compiled(function, variables)
+        return _tf_compiled(function)
     on_jax = keras.backend.backend() == "jax"
     return (_jax_compiled if on_jax else _torch_compiled)(function, variables)
 
@@ -240,13 +243,16 @@ def _jax_compiled(function, variables):
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*inputs)
 
-    return lambda *inputs: pure([variable.value for variable in variables], *inputs)
+    def run(*inputs, open_axes):
+        return pure([variable.value for variable in variables], *inputs)
+
+    return run
 
 
 def _torch_compiled(function, variables):
     import torch
 
-    def without_gradients(*inputs):
+    def without_gradients(*inputs, open_axes):
         with torch.no_grad():
             return function(*map(ops.convert_to_tensor, inputs))
 
@@ -305,22 +311,45 @@ if _TENSORFLOW:
 
         # oneDNN, the CPU's library, brings the kernel into its own layout for batches only, and is
         # a quarter slower without: so a single image goes in as a batch of its two halves.
-        batch, height, width, _ = x.shape
-        sizes = tuple(kernel.shape[:2])
-        halves = batch == 1 and height and width and height % (2 * strides[0]) == 0
-        halves = halves and not tf.config.list_physical_devices("GPU")
-        if halves and sizes == (1, 1) and relu:
-            # Without ReLU a sum follows, which TensorFlow fuses with a convolution right before it.
-            x = convolve(tf.reshape(x, [2, height // 2, width, -1]), "VALID")
-        elif halves and sizes == (3, 3) and tuple(strides) == (1, 1) and padding == "same":
-            # Each half with the row beside it and a row of zeros: slices of rows are not copies.
-            rows, half, zeros = x[0], height // 2, tf.zeros_like(x[0, :1])
-            rows = tf.concat([zeros, rows[: half + 1], rows[half - 1 :], zeros], axis=0)
-            x = tf.reshape(rows, [2, half + 2, width, -1])
-            x = convolve(x, [[0, 0], [0, 0], [1, 1], [0, 0]])
-        else:
-            return convolve(x, padding.upper())
-        return tf.reshape(x, [1, -1, *x.shape[2:]])
+        halves = x.shape[0] == 1 and not tf.config.list_physical_devices("GPU")
+        height, size, step = x.shape[1], tuple(kernel.shape[:2]), strides[0]
+        if halves and size == (3, 3) and tuple(strides) == (1, 1) and padding == "same":
+            x, height = _tf_halves(x), tf.shape(x)[1]
+            return _tf_whole(convolve(x, [[0, 0], [0, 0], [1, 1], [0, 0]]))[:, :height]
+        # Without ReLU a sum follows, which TensorFlow fuses with a convolution right before it.
+        if halves and size == (1, 1) and relu and height and height % (2 * step) == 0:
+            x = tf.reshape(x, [2, height // 2, tf.shape(x)[2], x.shape[3]])
+            return _tf_whole(convolve(x, "VALID"))
+        return convolve(x, padding.upper())
 
-    def _tf_compiled(function, variables):
-        return tf.function(function, autograph=False, reduce_retracing=True)
+    def _tf_halves(x):
+        """`[2, H / 2 + 2, W, C]`: the halves of `[1, H, W, C]` with the rows above and below."""
+        rows, height = x[0], x.shape[1]
+        if height and height % 2 == 0:
+            # Slices of rows are no copies: everything is written once.
+            half, zeros = height // 2, tf.zeros_like(rows[:1])
+            rows = tf.concat([zeros, rows[: half + 1], rows[half - 1 :], zeros], axis=0)
+            return tf.reshape(rows, [2, half + 2, tf.shape(x)[2], x.shape[3]])
+        rows = tf.pad(rows, [[1, 1 + tf.shape(rows)[0] % 2], [0, 0], [0, 0]])
+        half = tf.shape(rows)[0] // 2 - 1
+        return tf.stack([rows[: half + 2], rows[half:]])
+
+    def _tf_whole(halves):
+        """The halves `[2, h, W, C]` below each other, `[1, 2 * h, W, C]`."""
+        shape = tf.shape(halves)
+        return tf.reshape(halves, [1, 2 * shape[1], shape[2], halves.shape[3]])
+
+    def _tf_compiled(function):
+        @functools.cache
+        def traced(signature):
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        def run(*inputs, open_axes):
+            tensors = [tf.convert_to_tensor(x) for x in inputs]
+            signature = []
+            for x, axes in zip(tensors, open_axes, strict=True):
+                shape = [None if axis in axes else size for axis, size in enumerate(x.shape)]
+                signature.append(tf.TensorSpec(shape, x.dtype))
+            return traced(tuple(signature))(*tensors)
+
+        return run

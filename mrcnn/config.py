@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-RESIZE_MODES = ("square", "pad64", "crop", "none")
+RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -85,8 +85,10 @@ class Config:
     TRAIN_BN = False
 
     # ---- Images -----------------------------------------------------------------------------
-    # square: scaled, then padded to IMAGE_MAX_DIM x IMAGE_MAX_DIM. pad64: padded to a multiple of
-    # 64. crop: random crop of IMAGE_MIN_DIM x IMAGE_MIN_DIM. none: left as they are.
+    # square: scaled, then padded to IMAGE_MAX_DIM x IMAGE_MAX_DIM. rectangle: scaled alike, then
+    # padded to a multiple of 64, for detection: a quarter less to compute for a photo of 4:3.
+    # pad64: padded to a multiple of 64, without IMAGE_MAX_DIM. crop: random crop of IMAGE_MIN_DIM x
+    # IMAGE_MIN_DIM. none: left as they are.
     IMAGE_RESIZE_MODE = "square"
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 1024
@@ -369,7 +371,8 @@ class Config:
             self._check_divisible("IMAGE_MAX_DIM", least=64)
         if self.IMAGE_RESIZE_MODE in ("crop", "pad64"):
             self._check_divisible("IMAGE_MIN_DIM", least=64 * (self.IMAGE_RESIZE_MODE == "crop"))
-        if self.IMAGE_RESIZE_MODE == "square" and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM:
+        bounded = self.IMAGE_RESIZE_MODE in ("square", "rectangle")
+        if bounded and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM:
             raise ValueError(
                 f"IMAGE_MIN_DIM is {self.IMAGE_MIN_DIM} and IMAGE_MAX_DIM {self.IMAGE_MAX_DIM}; "
                 "the smaller side cannot be larger than the larger one."

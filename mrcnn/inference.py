@@ -41,41 +41,40 @@ class DetectionModel(Network):
             detections `[B, D, 6]`; masks `[B, K, h, w, C]` of the first K rows, K at least as large
             as the number of detections of any image.
         """
-        detections, *pyramid = self._find(images, image_metas, anchors)
+        # Where images are padded to a square there is one size; else the first one has functions of
+        # its own, and all others share theirs. So have single images, which are faster alone.
+        first = self.__dict__.setdefault("_first_size", images.shape[1:3])
+        batch = (0,) if len(images) > 1 else ()
+        maps = (*batch, 1, 2) if images.shape[1:3] != first else batch
+        detections, *pyramid = self._find(
+            images, image_metas, anchors, open_axes=[maps, batch, maps[:-1] if 1 in maps else batch]
+        )
         found = ops.convert_to_numpy(detections)
         count = int((found[:, :, 4] > 0).sum(axis=1).max())
-        rows = next((rows for rows in _MASK_ROWS if count <= rows), found.shape[1])
-        rows = min(rows, found.shape[1])
-        (masks,) = self._segment(rows)(detections[:, :rows], image_metas, *pyramid)
+        rows = min(n for n in (*_MASK_ROWS, found.shape[1]) if n >= count)
+        (masks,) = self._segment(
+            detections[:, :rows], image_metas, *pyramid, open_axes=[batch, batch, *[maps] * 4]
+        )
         return found, _array(masks)
 
     @functools.cached_property
-    def _pyramid(self) -> list:
-        return [self.get_layer(f"fpn_p{level}").output for level in (2, 3, 4, 5)]
-
-    @functools.cached_property
     def _find(self):
-        outputs = [self.outputs[0], *self._pyramid]
-        return backend.compiled(
-            lambda *inputs: folded.run(outputs, list(zip(self.inputs, inputs, strict=True))),
-            self.variables,
-        )
+        return self._part([self.outputs[0], *self._pyramid], self.inputs)
 
     @functools.cached_property
     def _segment(self):
-        symbols = [self.outputs[0], self.inputs[1], *self._pyramid]
+        return self._part([self.outputs[3]], [self.outputs[0], self.inputs[1], *self._pyramid])
 
-        # A function of its own for each number of rows: theirs is no axis to be left open.
-        @functools.cache
-        def of_rows(rows: int):
-            return backend.compiled(
-                lambda *inputs: folded.run(
-                    [self.outputs[3]], list(zip(symbols, inputs, strict=True))
-                ),
-                self.variables,
-            )
+    @property
+    def _pyramid(self) -> list:
+        return [self.get_layer(f"fpn_p{level}").output for level in (2, 3, 4, 5)]
 
-        return of_rows
+    def _part(self, outputs, inputs):
+        """The way from some tensors of the graph to others as a compiled function."""
+        return backend.compiled(
+            lambda *values: folded.run(outputs, list(zip(inputs, values, strict=True))),
+            self.variables,
+        )
 
 
 def _array(tensor) -> np.ndarray:

@@ -15,6 +15,7 @@ from mrcnn.inference import (
     unmold_rle,
 )
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.nn import folded
 from tests.slim import seed_weights
 from tests.tiny import TinyConfig, random_rectangles, tiny_config
 
@@ -324,6 +325,53 @@ def test_pad64_batches_images_of_one_shape_and_keeps_their_order(tmp_path):
     for image, result in zip(images, model.detect(images), strict=True):
         assert_result(result, image.shape)
         assert_same(result, model.detect([image])[0])
+
+
+def test_a_rectangle_has_the_scale_of_a_square_and_less_to_compute():
+    image = noise(48, 96, 3, seed=0)
+    sizes = {"IMAGE_MIN_DIM": 96, "IMAGE_MAX_DIM": 128}
+    (square,), (meta,), _ = mold_inputs([image], tiny_config(**sizes))
+    (rectangle,), (own_meta,), (window,) = mold_inputs(
+        [image], tiny_config(IMAGE_RESIZE_MODE="rectangle", **sizes)
+    )
+    assert square.shape == (128, 128, 3) and rectangle.shape == (64, 128, 3)
+    y1, x1, y2, x2 = window
+    np.testing.assert_array_equal(rectangle[y1:y2, x1:x2], square[32:96])
+    assert own_meta[11] == meta[11]  # the scale
+
+
+@pytest.mark.parametrize("mode", ["square", "rectangle"])
+def test_nothing_is_traced_twice(mode, tmp_path, monkeypatch):
+    """Ten images of many sizes, with many numbers of objects, in calls of their own."""
+    traces = []
+    original = folded.run
+
+    def run(outputs, given):
+        if outputs[0] is model.keras_model.outputs[0]:
+            traces.append("image")
+        elif outputs[0] is model.keras_model.outputs[3]:
+            traces.append(f"masks of {given[0][1].shape[1]}")
+        return original(outputs, given)
+
+    monkeypatch.setattr(folded, "run", run)
+    config = tiny_config(
+        IMAGE_RESIZE_MODE=mode,
+        IMAGE_MAX_DIM=128,
+        DETECTION_MAX_INSTANCES=40,
+        DETECTION_MIN_CONFIDENCE=0.4,
+    )
+    model = MaskRCNN("inference", config, tmp_path)
+    seed_weights(model.keras_model, 21)
+    counts = set()
+    for i in range(10):
+        shape = (40 + 11 * i, 150 - 13 * i)
+        counts.add(len(model.detect([noise(*shape, 3, seed=i)])[0]["scores"]))
+    assert len(counts) > 3, counts
+    # A shape of its own the first time, then one trace for all shapes.
+    assert traces.count("image") == (1 if mode == "square" else 2)
+    masks = [trace for trace in traces if trace != "image"]
+    assert {*masks} <= {"masks of 8", "masks of 32", "masks of 40"}
+    assert all(masks.count(trace) <= (1 if mode == "square" else 2) for trace in masks)
 
 
 def test_a_size_that_the_network_cannot_take_is_named():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrcnn.config import RESIZE_MODES
 from mrcnn.geometry.masks import extract_bboxes, minimize_mask
 from mrcnn.geometry.resize import resize_bilinear, resize_nearest, scaled_size
 
@@ -61,10 +62,11 @@ def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square
     Args:
         image: `[H, W]` or `[H, W, channels]`.
         min_dim: the smaller side is enlarged to this; max_dim: the larger side is held within
-            this in mode square; pixels.
+            this in modes square and rectangle; pixels.
         min_scale: at least this much enlargement, even where min_dim asks for less.
-        mode: "square" pads to max_dim x max_dim; "pad64" pads to multiples of 64, min_dim being
-            one; "crop" cuts a random min_dim x min_dim; "none" leaves the image alone.
+        mode: "square" pads to max_dim x max_dim; "rectangle" scales alike and pads to multiples
+            of 64; "pad64" pads to these too, min_dim being one, and knows no max_dim; "crop" cuts a
+            random min_dim x min_dim; "none" leaves the image alone.
         rng: for the crop; NumPy's global state without it.
 
     Returns:
@@ -79,7 +81,8 @@ def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square
     no_padding = [(0, 0)] * 3
     if mode == "none":
         return image, (0, 0, height, width), 1, no_padding, None
-    scale = _scale_of(height, width, min_dim, max_dim if mode == "square" else None, min_scale)
+    bounded = mode in ("square", "rectangle")
+    scale = _scale_of(height, width, min_dim, max_dim if bounded else None, min_scale)
     if scale != 1:
         height, width = scaled_size(height, scale), scaled_size(width, scale)
         image = _resize_pixels(image, (height, width))
@@ -100,10 +103,10 @@ def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square
 
 
 def _check_resize(min_dim, max_dim, mode) -> None:
-    if mode not in ("square", "pad64", "crop", "none"):
-        raise ValueError(f"resize mode {mode!r} is none of 'square', 'pad64', 'crop', 'none'.")
-    if mode == "square" and not max_dim:
-        raise ValueError(f"resize mode 'square' pads to max_dim, which is {max_dim!r}.")
+    if mode not in RESIZE_MODES:
+        raise ValueError(f"resize mode {mode!r} is none of {', '.join(RESIZE_MODES)}.")
+    if mode in ("square", "rectangle") and not max_dim:
+        raise ValueError(f"resize mode {mode!r} holds the image in max_dim, which is {max_dim!r}.")
     if mode == "crop" and not min_dim:
         raise ValueError(f"resize mode 'crop' cuts out min_dim pixels, which is {min_dim!r}.")
     if mode == "pad64" and (min_dim or 0) % 64:

@@ -332,6 +332,11 @@ class BatchLoader(keras.utils.PyDataset):
                 "then prepare()."
             )
         _check_classes(self.dataset, self.config)
+        if self.config.IMAGE_RESIZE_MODE == "rectangle":
+            raise ValueError(
+                "IMAGE_RESIZE_MODE is 'rectangle', which gives every image a shape of its own, for "
+                "detection; 'square' trains the same network at the same scale."
+            )
         check_augmentation(self.augmentation)
         leasts = {"batch_size": 1, "steps": 1, "workers": 1, "seed": 0, "epoch": 0}
         for name, least in leasts.items():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcnn.config import Config
+from mrcnn.config import RESIZE_MODES
 from mrcnn.data.image import (
     compose_image_meta,
     match_channels,
@@ -61,7 +62,7 @@ class Crop:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["square", "pad64", "crop", "none"]))
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(RESIZE_MODES))
 def test_any_size_resizes_with_its_masks(height, width, mode):
     image = np.full((height, width, 3), 200, np.uint8)
     rng = np.random.default_rng(0)
@@ -70,8 +71,15 @@ def test_any_size_resizes_with_its_masks(height, width, mode):
     assert masks.shape == (*out.shape[:2], 2)
     expected = {"square": (128, 128), "crop": (64, 64), "none": (height, width)}
     assert out.shape[:2] == expected.get(mode, out.shape[:2])
-    if mode == "pad64":
+    if mode in ("pad64", "rectangle"):
         assert out.shape[0] % 64 == 0 and out.shape[1] % 64 == 0
+    if mode == "rectangle":
+        square, inside, same_scale, *_ = resize_image(image, 64, 128, 0, "square")
+        assert scale == same_scale and max(out.shape) <= 128
+        np.testing.assert_array_equal(
+            out[window[0] : window[2], window[1] : window[3]],
+            square[inside[0] : inside[2], inside[1] : inside[3]],
+        )
     y1, x1, y2, x2 = window
     assert (out[y1:y2, x1:x2] > 0).all() and masks[y1:y2, x1:x2].all()
     assert out.astype(int).sum() == out[y1:y2, x1:x2].astype(int).sum()
@@ -125,7 +133,7 @@ def test_crops_reach_every_border():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (dict(mode="stretch", max_dim=64), "'stretch'.*'square'"),
+        (dict(mode="stretch", max_dim=64), "'stretch'.*square"),
         (dict(mode="square"), "max_dim, which is None"),
         (dict(mode="crop"), "min_dim pixels, which is None"),
         (dict(mode="pad64", min_dim=100), "multiples of 64, not 100"),

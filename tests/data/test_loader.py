@@ -322,6 +322,11 @@ def test_images_of_different_shapes_do_not_stack(make_config, many):
     assert shapes == {(1, 64, 64, 3), (1, 64, 128, 3)}
 
 
+def test_rectangles_are_for_detection(make_config, many):
+    with pytest.raises(ValueError, match="'rectangle', .* for detection; 'square' trains"):
+        BatchLoader(many(2), make_config(IMAGE_RESIZE_MODE="rectangle"))
+
+
 def test_mode_none_needs_multiples_of_64(make_config, many, warned):
     dataset = many(3)
     dataset.load_image = lambda i: np.ones((64, 64 + i % 2, 3), np.uint8)
