@@ -347,7 +347,7 @@ def set_schedule(model: TrainingModel, config: Config, steps_ahead: int) -> None
 def _batches_done(optimizer) -> int:
     # `iterations` counts steps of the optimizer, each of so many batches.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return int(inner.iterations.numpy()) * (inner.gradient_accumulation_steps or 1)
+    return int(ops.convert_to_numpy(inner.iterations)) * (inner.gradient_accumulation_steps or 1)
 
 
 # ---- What trains -----------------------------------------------------------------------------
