@@ -15,18 +15,25 @@ warnings.filterwarnings("error", module="mrcnn")
 import h5py  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 from mrcnn import weights  # noqa: E402
 from mrcnn.callbacks import CocoEvaluation  # noqa: E402
 from mrcnn.config import LOSS_NAMES  # noqa: E402
 from mrcnn.mask_rcnn import MaskRCNN  # noqa: E402
 from tests.slim import SlimInferenceConfig, seed_weights  # noqa: E402
-from tests.tiny import propose_anchors, random_rectangles, tiny_config, weights_of  # noqa: E402
+from tests.tiny import (  # noqa: E402
+    propose_anchors,
+    random_rectangles,
+    run_eagerly,
+    tiny_config,
+    weights_of,
+)
 
 TRAIN = random_rectangles(4, seed=1)
 VAL = random_rectangles(2, seed=2)
 # Averaged weights and summed gradients are what an optimizer keeps besides momentum.
-SETTINGS = {"GRADIENT_ACCUMULATION_STEPS": 2, "EMA_MOMENTUM": 0.5, "DTYPE_POLICY": "mixed_bfloat16"}
+SETTINGS = {"GRADIENT_ACCUMULATION_STEPS": 2, "EMA_MOMENTUM": 0.5}
 
 
 class Stride2(SlimInferenceConfig):
@@ -35,6 +42,8 @@ class Stride2(SlimInferenceConfig):
 
 def main(folder: Path) -> None:
     name = keras.backend.backend()
+    if name == "tensorflow":  # its graphs are what all the other tests run
+        run_eagerly(pytest.MonkeyPatch())
     model = train(folder / name)
     save(model, folder, name)
     detect(folder / f"{name}_detections.npz")
@@ -45,7 +54,7 @@ def main(folder: Path) -> None:
 
 
 def train(logs: Path) -> MaskRCNN:
-    """Two epochs with validation and COCO's figures, and a third of a model that resumes."""
+    """Two epochs with validation and COCO's figures, and a third, resumed in half precision."""
     keras.utils.set_random_seed(0)
     model = MaskRCNN("training", tiny_config(**SETTINGS), logs)
     propose_anchors(model.keras_model)
@@ -56,11 +65,13 @@ def train(logs: Path) -> MaskRCNN:
     after = weights_of(model.keras_model)
     assert any((before[path] != after[path]).any() for path in before)
 
-    resumed = MaskRCNN("training", tiny_config(**SETTINGS), logs)
+    half = tiny_config(**SETTINGS, DTYPE_POLICY="mixed_bfloat16")
+    resumed = MaskRCNN("training", half, logs)
     resumed.load_weights(resumed.find_last())
     assert resumed.epoch == 2
     check_same(weights_of(resumed.keras_model), after)
-    check_history(resumed.train(TRAIN, VAL, 1e-3, 3, "all").history, epochs=1)
+    resumed.train(TRAIN, None, 1e-3, 3, "all")
+    assert resumed.epoch == 3
     return resumed
 
 

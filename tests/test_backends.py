@@ -68,8 +68,7 @@ def test_trains_resumes_saves_detects_and_reads_the_others_checkpoints(runs, bac
     folder, ends = runs
     code, printed = ends[backend]
     assert code == 0, printed[-6000:]
-    others = [other for other, (code, _) in ends.items()]
-    assert sorted(path.stem for path in (folder / backend).glob("*.h5")) == sorted(others)
+    assert {path.stem for path in (folder / backend).glob("*.h5")} >= ends.keys()
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])

@@ -964,7 +964,14 @@ def test_other_files_of_pytorch_give_its_activations(network, torch_resnet, torc
     assert_same_maps(network, torch_resnet, torch)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "bfloat16",
+        pytest.param("float16", marks=pytest.mark.slow),
+        pytest.param("float64", marks=pytest.mark.slow),
+    ],
+)
 def test_other_numbers_of_pytorch_give_its_activations(
     network, torch_resnet, torch, tmp_path, dtype
 ):

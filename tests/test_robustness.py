@@ -144,6 +144,7 @@ def test_files_of_16_bits_are_trained_on_like_those_of_8(monkeypatch, tmp_path):
     assert np.ptp(molded) > 100
 
 
+@pytest.mark.slow
 def test_arrays_of_16_bits_are_taken_as_they_are(monkeypatch, tmp_path):
     masks = np.zeros((64, 64, 1), bool)
     masks[20:40, 20:45] = True
@@ -201,7 +202,9 @@ def with_inputs(batch, image, **changes):
     return changed
 
 
-@pytest.mark.parametrize("empty", [[0], [1], [0, 1]], ids=str)
+@pytest.mark.parametrize(
+    "empty", [[0], pytest.param([1], marks=pytest.mark.slow), [0, 1]], ids=str
+)
 def test_images_without_objects_or_positive_anchors_in_a_batch(monkeypatch, empty):
     run_eagerly(monkeypatch)
     keras.utils.set_random_seed(0)

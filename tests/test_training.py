@@ -624,7 +624,7 @@ def test_given_rois_train_the_heads(monkeypatch):
     assert np.isfinite(history["loss"]).all()
 
 
-@pytest.mark.parametrize("fit", ["fit", "fit_generator"])
+@pytest.mark.parametrize("fit", ["fit", pytest.param("fit_generator", marks=pytest.mark.slow)])
 def test_generators_of_inputs_and_outputs_train(fit, monkeypatch):
     run_eagerly(monkeypatch)
     model, config, _ = tiny_model()

@@ -132,6 +132,7 @@ def test_png_masks(run, eagerly, tmp_path):
         assert len(line.split(",")[1].split()) % 2 == 0
 
 
+@pytest.mark.slow
 def test_callable_backbone(run, eagerly):
     printed = run("callable_backbone.py", "logs")
     assert "pyramid [[16, 16], [8, 8], [4, 4], [2, 2], [1, 1]]" in printed
