@@ -225,9 +225,9 @@ def compiled(function, variables):
         variables: Keras variables.
 
     Returns:
-        `(*inputs, open_axes)`, which also takes arrays. `open_axes` are for each input the axes that
-        may be of another size in later calls: TensorFlow traces once for all of these. JAX compiles
-        for each shape, PyTorch runs the function as it is.
+        `(*inputs, open_axes)`, which also takes arrays. `open_axes` are for each input the axes
+        that may be of another size in later calls: TensorFlow traces once for all of these. JAX
+        compiles for each shape, PyTorch runs the function as it is.
     """
     if _TENSORFLOW:
         return _tf_compiled(function)

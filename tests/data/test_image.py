@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.config import Config
-from mrcnn.config import RESIZE_MODES
+from mrcnn.config import RESIZE_MODES, Config
 from mrcnn.data.image import (
     compose_image_meta,
     match_channels,
