@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib.util
 import logging
 import math
 import os
@@ -482,6 +483,14 @@ class Checkpoint(keras.callbacks.Callback):
         save_checkpoint(self.model, self.path.format(epoch=epoch + 1))
 
 
+def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:
+    """Keras' callback that writes events, which takes TensorFlow, whatever the backend."""
+    if importlib.util.find_spec("tensorflow") is None:
+        logger.warning("TensorFlow is not installed: no TensorBoard events of epochs are written.")
+        return []
+    return [keras.callbacks.TensorBoard(log_dir=log_dir, write_graph=False)]
+
+
 def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
     """The callback that lets the averages stand in for the weights at the end of an epoch."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
@@ -537,7 +546,7 @@ def fit(
     ]
     if is_first:
         # Last, so that it shows what callbacks add to an epoch's logs.
-        callbacks.append(keras.callbacks.TensorBoard(log_dir=run.log_dir, write_graph=False))
+        callbacks += _tensorboard(run.log_dir)
     try:
         return model.fit(
             train_loader,
