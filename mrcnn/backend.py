@@ -1,8 +1,8 @@
 """The seam: the primitives for which a framework has a faster kernel than `keras.ops` can be.
 
-The only file that imports TensorFlow, JAX or PyTorch. Every primitive has a generic version
-written with `keras.ops`, which runs on each backend and is the reference, and may have a native
-one, which is a speed-up held to the same numbers by `tests/test_backend.py`.
+It and `distribution.py` alone import TensorFlow, JAX or PyTorch. Every primitive has a generic
+version written with `keras.ops`, which runs on each backend and is the reference, and may have a
+native one, which is a speed-up held to the same numbers by `tests/test_backend.py`.
 
 `B` images, `N` boxes an image, `M` boxes kept, `C` channels, `h x w` a crop. Boxes are normalised.
 """
@@ -282,9 +282,18 @@ if _TENSORFLOW:
             box = tf.gather(boxes, row)
             crops.append(_tf_crop_and_resize(feature_map, box, image, crop_size))
             rows.append(row)
-        order = tf.argsort(tf.concat(rows, axis=0))
-        crops = tf.gather(tf.concat(crops, axis=0), order)
+        crops = _tf_in_order(tf.concat(crops, axis=0), tf.concat(rows, axis=0))
         return tf.reshape(crops, [-1, box_count, *crop_size, feature_maps[0].shape[-1]])
+
+    @tf.custom_gradient
+    def _tf_in_order(crops, rows):
+        """Crops put to the rows that they belong to, `rows` being a permutation."""
+
+        def gradient(upstream):
+            # TensorFlow's own would add up as if rows could come twice: far slower.
+            return tf.gather(upstream, rows), None
+
+        return tf.gather(crops, tf.argsort(rows)), gradient
 
     def _tf_non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_threshold):
         def one_image(image):
