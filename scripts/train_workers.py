@@ -14,6 +14,7 @@ Every worker runs the script from its beginning, with the same random seed: docs
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import runpy
 import signal
@@ -73,25 +74,24 @@ def start_here(arguments: argparse.Namespace) -> int:
             worker.wait()
 
 
-def wait_for(workers: list[subprocess.Popen], patience: float = PATIENCE) -> int:
-    """0 once all workers have ended well, else 1 when one failed and the others had their time."""
-    deadline = None
-    while any(worker.poll() is None for worker in workers):
-        failed = [i for i, worker in enumerate(workers) if worker.returncode]
-        if failed and deadline is None:
-            i = failed[0]
-            status = workers[i].returncode
+def wait_for(workers: list[subprocess.Popen]) -> int:
+    """0 once all workers have ended well; 1 when one failed and the others had time to end."""
+    deadline = math.inf
+    while time.monotonic() < deadline:
+        statuses = [worker.poll() for worker in workers]
+        failed = [i for i, status in enumerate(statuses) if status]
+        if failed and deadline == math.inf:
             print(
-                f"Worker {i} ended with status {status}; the others end too. Start again with the "
-                "run's last checkpoint to go on.",
+                f"Worker {failed[0]} ended with status {statuses[failed[0]]}; the others end too. "
+                "Start again with the run's last checkpoint to go on.",
                 file=sys.stderr,
                 flush=True,
             )
-            deadline = time.monotonic() + patience
-        if deadline is not None and time.monotonic() > deadline:
-            break
+            deadline = time.monotonic() + PATIENCE
+        if None not in statuses:
+            return int(bool(failed))
         time.sleep(0.1)
-    return int(any(worker.returncode != 0 for worker in workers))
+    return 1
 
 
 def run_worker(arguments: argparse.Namespace) -> None:
