@@ -24,6 +24,7 @@ from keras import ops
 from mrcnn import backend, distribution, losses
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
+from mrcnn.nn import folded
 from mrcnn.nn.network import training_graph
 from mrcnn.weights import Network, save_checkpoint
 
@@ -38,6 +39,10 @@ LAYER_PRESETS = {
     "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{_HEADS}",
     "all": ".*",
 }
+
+
+# Rows of an image that the mask head is computed for, besides all that can be positive.
+_MASK_ROWS = (4, 16)
 
 
 # ---- The model -------------------------------------------------------------------------------
@@ -93,6 +98,53 @@ class TrainingModel(Network):
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(optimizer, config["loss_weights"], config["weight_decay"])
         start_optimizer(self)
+
+    def call(self, inputs, training=None, mask=None):
+        """The outputs by name, computed as `nn.folded` does."""
+        values = keras.tree.flatten(inputs)
+        if any(isinstance(value, keras.KerasTensor) for value in values):
+            return super().call(inputs, training=training, mask=mask)
+        given = [
+            (symbol, ops.convert_to_tensor(value, dtype=symbol.dtype))
+            for symbol, value in zip(self.inputs, values, strict=True)
+        ]
+        before_masks = self.get_layer("roi_align_mask").input
+        names = [name for name in self.output if name != "mrcnn_mask"]
+        symbols = [*(self.output[name] for name in names), *before_masks]
+        found = folded.run(symbols, given, training=bool(training))
+        outputs = dict(zip(names, found, strict=False))
+        rest = list(zip(before_masks, found[len(names) :], strict=True))
+        outputs["mrcnn_mask"] = self._masks(rest, outputs["target_class_ids"], bool(training))
+        return outputs
+
+    def _masks(self, given, target_class_ids, training: bool):
+        """The mask head's output, computed for the rows that are positive and zero in the others.
+
+        Args:
+            given: `(symbol, value)` of the mask head's inputs, ROIs first.
+            target_class_ids: `[B, N]`, the positive ones first.
+        """
+        symbol = self.output["mrcnn_mask"]
+        (rois, boxes), *others = given
+        rows = boxes.shape[1]
+        # A few fixed numbers of rows: nothing is traced again, and XLA can compile it.
+        sizes = [size for size in _MASK_ROWS if size < rows]
+        if training and self.get_layer("mrcnn_mask_bn1").train_bn is not False:
+            sizes = []  # all rows count in the statistics
+
+        def of_size(size):
+            def masks(boxes, *values):
+                head = [(s, value) for (s, _), value in zip(others, values, strict=True)]
+                (x,) = folded.run([symbol], [(rois, boxes[:, :size]), *head], training)
+                return ops.pad(x, [[0, 0], [0, rows - size], [0, 0], [0, 0], [0, 0]])
+
+            return masks
+
+        positives = ops.max(ops.sum(ops.cast(target_class_ids > 0, "int32"), axis=1))
+        index = sum((ops.cast(positives > size, "int32") for size in sizes), 0)
+        branches = [of_size(size) for size in (*sizes, rows)]
+        values = [boxes, *(value for _, value in others)]
+        return ops.switch(index, branches, *values) if sizes else branches[0](*values)
 
     def fit(self, x=None, *args, validation_data=None, **kwargs):
         """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.

@@ -1,11 +1,12 @@
-"""A network's graph run for detection, batch normalisation folded into the convolutions.
+"""A network's graph run with batch normalisation folded into the convolutions.
 
 Normalising by fixed statistics is a factor and a shift for each channel, which a convolution can
-have in its kernel and bias: the activations are then written once instead of three times. Kernels
-are folded anew in every run, from the network's own variables. That is a hundredth of the work,
-takes no second copy of the weights, and can never be stale.
+have in its kernel and bias: the activations are then written once instead of three times, and in
+training kept once. Kernels are folded anew in every run, from the network's own variables. That is
+a hundredth of the work, takes no second copy of the weights, can never be stale, and gradients flow
+through it to the kernel, gamma and beta as they would without.
 
-The graph is walked tensor by tensor; `run` is called inside a compiled function.
+The graph is walked tensor by tensor; what calls `run` is traced or compiled as a whole.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ class Convolution(NamedTuple):
     relu: bool
 
 
-def run(outputs: Sequence[KerasTensor], given: Sequence[tuple]) -> list:
-    """Values of a network's symbolic tensors, as in inference.
+def run(outputs: Sequence[KerasTensor], given: Sequence[tuple], training: bool = False) -> list:
+    """Values of a network's symbolic tensors.
 
     Args:
         outputs: tensors of a functional model, as `layer.output` is.
         given: `(symbolic tensor, value)` of all that the outputs depend on, and that no layer has
             to compute: the model's inputs, or tensors on the way.
+        training: leave normalisation by batch statistics, where training has that, as it is.
 
     Returns:
         A value an output.
@@ -48,7 +50,7 @@ def run(outputs: Sequence[KerasTensor], given: Sequence[tuple]) -> list:
         if id(symbol) in values:
             waiting.pop()
             continue
-        convolution = _convolution(symbol, values)
+        convolution = _convolution(symbol, values, training)
         needed = [convolution.source] if convolution else _node(symbol).input_tensors
         missing = [tensor for tensor in needed if id(tensor) not in values]
         if missing:
@@ -57,7 +59,7 @@ def run(outputs: Sequence[KerasTensor], given: Sequence[tuple]) -> list:
             values[id(symbol)] = _convolve(convolution, values[id(convolution.source)])
         else:
             node = _node(symbol)
-            results = _call(node, values)
+            results = _call(node, values, training)
             flat = zip(node.output_tensors, keras.tree.flatten(results), strict=True)
             values |= {id(tensor): value for tensor, value in flat}
     return [values[id(symbol)] for symbol in outputs]
@@ -69,7 +71,7 @@ def _node(symbol: KerasTensor):
     return history.operation._inbound_nodes[history.node_index]
 
 
-def _call(node, values: dict):
+def _call(node, values: dict, training: bool):
     """What a layer, or a model inside the model, makes of its arguments."""
     args, kwargs = keras.tree.map_structure(
         lambda x: values[id(x)] if isinstance(x, KerasTensor) else x,
@@ -77,14 +79,17 @@ def _call(node, values: dict):
     )
     if isinstance(node.operation, keras.Model):
         inner = node.operation
-        return run(inner.outputs, list(zip(inner.inputs, keras.tree.flatten(args), strict=True)))
+        given = zip(inner.inputs, keras.tree.flatten(args), strict=True)
+        return run(inner.outputs, list(given), training)
+    if "training" in kwargs:
+        kwargs["training"] = training  # as Keras' models do
     return node.operation(*args, **kwargs)
 
 
 # ---- Convolutions ----------------------------------------------------------------------------
 
 
-def _convolution(symbol: KerasTensor, values: dict) -> Convolution | None:
+def _convolution(symbol: KerasTensor, values: dict, training: bool) -> Convolution | None:
     """The convolution at whose end a tensor stands, if all of it can be computed as one.
 
     Looked at from the end: ReLU, or batch normalisation, or the convolution itself. A tensor in
@@ -95,7 +100,7 @@ def _convolution(symbol: KerasTensor, values: dict) -> Convolution | None:
     if relu:
         symbol = node.input_tensors[0]
         node = _node(symbol)
-    norm = node.operation if _has_fixed_statistics(node.operation) else None
+    norm = node.operation if _has_fixed_statistics(node.operation, training) else None
     if norm:
         symbol = node.input_tensors[0]
         node = _node(symbol)
@@ -121,15 +126,14 @@ def _is_relu(layer) -> bool:
     return layer.activation is keras.activations.relu
 
 
-def _has_fixed_statistics(operation) -> bool:
-    """Whether a layer normalises the last axis by moving statistics, in inference at least."""
-    return (
-        isinstance(operation, layers.BatchNormalization)
-        # A subclass with a `call` of its own may do anything.
-        and type(operation).call is layers.BatchNormalization.call
-        and getattr(operation, "train_bn", None) is not True
-        and operation.axis in (-1, operation.input_spec.ndim - 1)
-    )
+def _has_fixed_statistics(operation, training: bool) -> bool:
+    """Whether a layer normalises the last axis by its moving statistics."""
+    # A subclass with a `call` of its own may do anything.
+    if getattr(type(operation), "call", None) is not layers.BatchNormalization.call:
+        return False
+    wanted = getattr(operation, "train_bn", None)
+    by_batch = wanted if wanted is not None else training
+    return not by_batch and operation.axis in (-1, operation.input_spec.ndim - 1)
 
 
 def _is_plain(layer) -> bool:
