@@ -119,11 +119,6 @@ def _type_name(thing) -> str:
     return type(thing).__name__
 
 
-def flip_horizontally(image: np.ndarray, masks: np.ndarray):
-    """Image `[H, W, ...]` and masks `[H, W, N]` mirrored left to right."""
-    return image[:, ::-1], masks[:, ::-1]
-
-
 def _is_imgaug(augmentation) -> bool:
     meta = sys.modules.get("imgaug.augmenters.meta")  # whoever made an augmenter imported it
     return meta is not None and isinstance(augmentation, meta.Augmenter)

@@ -8,11 +8,12 @@ resized image that is not padding.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from mrcnn.config import RESIZE_MODES
-from mrcnn.geometry.masks import extract_bboxes, minimize_mask
-from mrcnn.geometry.resize import resize_bilinear, resize_nearest, scaled_size
+from mrcnn.geometry.masks import MaskView, extract_bboxes, minimize_mask
+from mrcnn.geometry.resize import nearest, resize_bilinear, scaled_size
 
 # Interpolation in float32 gives 179.9999 for 180, which cutting off to whole numbers made 179.
 _ROUNDING = 1e-4
@@ -140,12 +141,26 @@ def resize_mask(mask, scale, padding, crop=None) -> np.ndarray:
     Returns:
         `[H', W', N]` of the same dtype, each pixel the nearest of the old ones.
     """
-    if scale != 1:
-        mask = resize_nearest(mask, scale)
-    if crop is not None:
-        y, x, height, width = crop
-        return mask[y : y + height, x : x + width]
-    return np.pad(mask, padding)
+    return view_resized(mask, scale, padding, crop).array()
+
+
+def view_resized(masks, scale, padding, crop=None) -> MaskView:
+    """`resize_mask` without making the masks."""
+    height, width = masks.shape[:2]
+    y, x, crop_height, crop_width = crop or (0, 0, None, None)
+    return MaskView(
+        masks,
+        _indices(height, scale, padding[0], y, crop_height),
+        _indices(width, scale, padding[1], x, crop_width),
+    )
+
+
+def _indices(size: int, scale, padding, start: int, count: int | None) -> np.ndarray:
+    """Where each row or column comes from after scaling, then cropping or padding, -1 for none."""
+    indices = nearest(size, scaled_size(size, scale)) if scale != 1 else np.arange(size)
+    if count is not None:
+        return indices[start : start + count]
+    return np.pad(indices, padding, constant_values=-1)
 
 
 def mold_mask(mask: np.ndarray, config) -> np.ndarray:
@@ -159,10 +174,22 @@ def mold_mask(mask: np.ndarray, config) -> np.ndarray:
     return minimize_mask(extract_bboxes(mask), mask, config.MINI_MASK_SHAPE)
 
 
-def mold_image(images: np.ndarray, config) -> np.ndarray:
-    """Images `[..., channels]` of 0..255 less MEAN_PIXEL, divided by PIXEL_STD, float32."""
-    molded = np.asarray(images, np.float32) - np.asarray(config.MEAN_PIXEL, np.float32)
-    molded /= np.asarray(config.PIXEL_STD, np.float32)
+def mold_image(images: np.ndarray, config, out: np.ndarray | None = None) -> np.ndarray:
+    """Images `[..., channels]` of 0..255 less MEAN_PIXEL, divided by PIXEL_STD, float32.
+
+    Args:
+        out: float32 array of the images' shape to write to.
+    """
+    images = np.asarray(images)
+    mean, std = (np.asarray(x, np.float32) for x in (config.MEAN_PIXEL, config.PIXEL_STD))
+    if images.dtype == np.uint8 and images.ndim == 3:
+        # Looked up in what each grey level becomes, the same numbers four times as fast.
+        levels = np.arange(256, dtype=np.float32)[:, None] - mean
+        table = np.broadcast_to(levels / std, (256, images.shape[-1]))
+        molded = cv2.LUT(np.ascontiguousarray(images), np.ascontiguousarray(table)[None], out)
+        return molded.reshape(images.shape)
+    molded = np.subtract(images, mean, out=out, dtype=np.float32)
+    molded /= std
     return molded
 
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.data.augment import augment as apply_augmentation
-from mrcnn.data.augment import check_augmentation, flip_horizontally
+from mrcnn.data.augment import check_augmentation
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.image import (
     compose_image_meta,
@@ -38,15 +38,16 @@ from mrcnn.data.image import (
     mold_image,
     random_generator,
     resize_image,
-    resize_mask,
+    view_resized,
 )
 from mrcnn.data.targets import (
+    AnchorIndex,
     build_detection_targets,
     build_rpn_targets,
     generate_random_rois,
     pyramid_anchors,
 )
-from mrcnn.geometry.masks import extract_bboxes, minimize_mask
+from mrcnn.geometry.masks import MaskView, view_of
 
 log = logging.getLogger("mrcnn")
 
@@ -73,13 +74,14 @@ class Sample:
     meta: np.ndarray  # [12 + NUM_CLASSES]
     class_ids: np.ndarray  # [N] int32, negative for a crowd
     boxes: np.ndarray  # [N, (y1, x1, y2, x2)] int32 pixels
-    masks: np.ndarray  # [H, W, N] bool, or [h, w, N] once they are mini-masks
+    masks: MaskView  # of [H, W, N] bool
 
 
 class Example(NamedTuple):
     """A sample with the targets of its anchors."""
 
     sample: Sample  # at most MAX_GT_INSTANCES objects
+    masks: np.ndarray  # [H, W, N] bool, or mini-masks [h, w, N]
     rpn_match: np.ndarray  # [A] int32
     rpn_bbox: np.ndarray  # [T, (dy, dx, log dh, log dw)]
 
@@ -119,9 +121,8 @@ def load_image_gt(
     except ValueError as error:
         raise ValueError(f"{describe_image(dataset, image_id)}: {error}") from error
     sample = _fit(dataset, config, image_id, annotated, augment, augmentation, rng)
-    if use_mini_mask:
-        sample = _with_mini_masks(sample, config)
-    return sample.image, sample.meta, sample.class_ids, sample.boxes, sample.masks
+    masks = _masks_of(sample, config.MINI_MASK_SHAPE if use_mini_mask else None)
+    return sample.image, sample.meta, sample.class_ids, sample.boxes, masks
 
 
 def _check_classes(dataset: Dataset, config: Config) -> None:
@@ -192,16 +193,17 @@ def _fit(dataset, config, image_id, annotated, augment, augmentation, rng) -> Sa
         mode=config.IMAGE_RESIZE_MODE,
         rng=rng,
     )
-    masks = resize_mask(annotated.masks, scale, padding, crop)
+    masks = view_resized(annotated.masks, scale, padding, crop)
     if augment and rng.random() < 0.5:
-        image, masks = flip_horizontally(image, masks)
+        image, masks = image[:, ::-1], masks.mirrored()
     if augmentation is not None:
-        image, masks = apply_augmentation(image, masks, augmentation, rng)
+        image, array = apply_augmentation(image, masks.array(), augmentation, rng)
+        masks = view_of(array)
 
     active = _active_classes(dataset, image_id)
     original_shape = annotated.image.shape
     meta = compose_image_meta(image_id, original_shape, image.shape, window, scale, active)
-    boxes = extract_bboxes(masks)
+    boxes = masks.boxes()
     left = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
     return _select(Sample(image, meta, annotated.class_ids, boxes, masks), left)
 
@@ -221,13 +223,15 @@ def _select(sample: Sample, ids: np.ndarray) -> Sample:
         sample,
         class_ids=sample.class_ids[ids],
         boxes=sample.boxes[ids],
-        masks=sample.masks[:, :, ids],
+        masks=sample.masks.select(ids),
     )
 
 
-def _with_mini_masks(sample: Sample, config) -> Sample:
-    mini = minimize_mask(sample.boxes, sample.masks, config.MINI_MASK_SHAPE)
-    return replace(sample, masks=mini)
+def _masks_of(sample: Sample, mini_shape) -> np.ndarray:
+    """Mini-masks `[h, w, N]`, or without a shape for them masks `[H, W, N]`, bool."""
+    if mini_shape is None:
+        return sample.masks.array()
+    return sample.masks.minimize(sample.boxes, mini_shape)
 
 
 class _NoObjects(ValueError):
@@ -323,7 +327,9 @@ class BatchLoader(keras.utils.PyDataset):
         self._tried: set[int] = set()
         self._emptied: set[int] = set()
         self._lock = threading.Lock()
-        self._anchors = functools.lru_cache(maxsize=8)(functools.partial(pyramid_anchors, config))
+        self._anchors = functools.lru_cache(maxsize=8)(
+            lambda shape: AnchorIndex(pyramid_anchors(config, shape))
+        )
 
     def _check(self) -> None:
         if len(self.dataset.image_ids) == 0:
@@ -451,9 +457,8 @@ class BatchLoader(keras.utils.PyDataset):
         if len(sample.class_ids) > config.MAX_GT_INSTANCES:
             kept = rng.choice(len(sample.class_ids), config.MAX_GT_INSTANCES, replace=False)
             sample = _select(sample, kept)
-        if config.USE_MINI_MASK:
-            sample = _with_mini_masks(sample, config)
-        return Example(sample, rpn_match, rpn_bbox)
+        masks = _masks_of(sample, config.MINI_MASK_SHAPE if config.USE_MINI_MASK else None)
+        return Example(sample, masks, rpn_match, rpn_bbox)
 
     def _skip(self, image_id: int, error: Exception) -> None:
         """Leave an image out from now on, say so once, and stop when it is one too many."""
@@ -526,14 +531,17 @@ def _stack(examples: list[Example], config) -> tuple[np.ndarray, ...]:
         )
     samples = [example.sample for example in examples]
     count = config.MAX_GT_INSTANCES
+    images = np.empty((len(samples), *samples[0].image.shape), np.float32)
+    for sample, molded in zip(samples, images, strict=True):
+        mold_image(sample.image, config, out=molded)
     return (
-        np.stack([mold_image(sample.image, config) for sample in samples]),
+        images,
         np.stack([sample.meta for sample in samples]).astype(np.float32),
         np.stack([example.rpn_match for example in examples])[:, :, None],
         np.stack([example.rpn_bbox for example in examples]).astype(np.float32),
         np.stack([_padded(sample.class_ids, count, axis=0) for sample in samples]),
         np.stack([_padded(sample.boxes, count, axis=0) for sample in samples]),
-        np.stack([_padded(sample.masks, count, axis=2) for sample in samples]),
+        np.stack([_padded(example.masks, count, axis=2) for example in examples]),
     )
 
 
@@ -612,8 +620,8 @@ def _roi_arrays(examples, count, with_targets, config, rng):
     if not with_targets:
         return [np.stack(rois)], []
     made = [
-        build_detection_targets(r, s.class_ids, s.boxes, s.masks, config, rng=rng)
-        for r, s in zip(rois, samples, strict=True)
+        build_detection_targets(r, e.sample.class_ids, e.sample.boxes, e.masks, config, rng=rng)
+        for r, e in zip(rois, examples, strict=True)
     ]
     chosen, class_ids, deltas, masks = (np.stack(parts) for parts in zip(*made, strict=True))
     return [np.stack(rois), chosen], [class_ids[:, :, None], deltas, masks]

@@ -7,6 +7,8 @@ small shape for all objects: 56x56 in place of 1024x1024.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mrcnn.geometry.resize import resize_bilinear
@@ -27,16 +29,93 @@ def extract_bboxes(mask: np.ndarray) -> np.ndarray:
     Returns:
         `[N, (y1, x1, y2, x2)]` int32 in pixels, (y2, x2) outside; zeros for an empty mask.
     """
+    return _boxes_of_sides(*_occupied(mask))
+
+
+def _occupied(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows `[H, N]` and the columns `[W, N]` in which each object has a pixel, bool."""
     height, width, count = mask.shape
     if mask.size == 0:
-        return np.zeros((count, 4), np.int32)
-    rows, columns = mask.any(axis=1), mask.any(axis=0)
+        return np.zeros((height, count), bool), np.zeros((width, count), bool)
+    mask = mask if mask.dtype == bool else mask != 0
+    columns, rows = mask.any(axis=0), mask
+    # Halves laid upon each other: NumPy's `any` of an axis in the middle is ten times slower.
+    while rows.shape[1] > 1:
+        half = (rows.shape[1] + 1) // 2
+        rows = rows[:, :half] | rows[:, -half:]
+    return rows[:, 0], columns
+
+
+def _boxes_of_sides(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Boxes from the first to the last occupied row and column, `[N, 4]` int32."""
+    if rows.size == 0 or columns.size == 0:
+        return np.zeros((rows.shape[1], 4), np.int32)
     y1, x1 = rows.argmax(axis=0), columns.argmax(axis=0)
-    y2 = height - rows[::-1].argmax(axis=0)
-    x2 = width - columns[::-1].argmax(axis=0)
+    y2 = len(rows) - rows[::-1].argmax(axis=0)
+    x2 = len(columns) - columns[::-1].argmax(axis=0)
     boxes = np.stack([y1, x1, y2, x2], axis=1).astype(np.int32)
-    boxes[~rows.any(axis=0)] = 0
+    boxes[~(rows.any(axis=0) & columns.any(axis=0))] = 0
     return boxes
+
+
+@dataclass(frozen=True)
+class MaskView:
+    """Masks of a resized image, looked up in those of the original only where they are needed.
+
+    Attributes:
+        masks: `[H, W, N]`, before resizing.
+        rows, columns: `[h]` and `[w]` int, the one that each row and column comes from, -1 for
+            padding.
+    """
+
+    masks: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def boxes(self) -> np.ndarray:
+        """`extract_bboxes` of `array()`."""
+        rows, columns = _occupied(self.masks)
+        if self.masks.size == 0:
+            return np.zeros((self.masks.shape[2], 4), np.int32)
+        return _boxes_of_sides(
+            rows[self.rows] & (self.rows >= 0)[:, None],
+            columns[self.columns] & (self.columns >= 0)[:, None],
+        )
+
+    def inside(self, index: int, box) -> np.ndarray:
+        """`array()[y1:y2, x1:x2, index]` of a box `(y1, x1, y2, x2)` without padding in it."""
+        y1, x1, y2, x2 = box[:4]
+        rows, columns = self.rows[y1:y2], self.columns[x1:x2]
+        return self.masks[rows[:, None], columns[None], index]
+
+    def array(self) -> np.ndarray:
+        """`[h, w, N]`, of the dtype of `masks`."""
+        rows, columns = np.flatnonzero(self.rows >= 0), np.flatnonzero(self.columns >= 0)
+        shape = (len(self.rows), len(self.columns))
+        found = self.masks[self.rows[rows][:, None], self.columns[columns]]
+        if (len(rows), len(columns)) == shape:
+            return found
+        resized = np.zeros((*shape, *self.masks.shape[2:]), self.masks.dtype)
+        if found.size:
+            resized[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = found
+        return resized
+
+    def mirrored(self) -> MaskView:
+        """Left and right exchanged."""
+        return MaskView(self.masks, self.rows, self.columns[::-1])
+
+    def select(self, ids) -> MaskView:
+        """Some of the objects."""
+        return MaskView(self.masks[:, :, ids], self.rows, self.columns)
+
+    def minimize(self, bbox: np.ndarray, mini_shape) -> np.ndarray:
+        """`minimize_mask` of `array()`."""
+        return _minimize(bbox, self.inside, (len(self.rows), len(self.columns)), mini_shape)
+
+
+def view_of(masks: np.ndarray) -> MaskView:
+    """Masks as they are."""
+    return MaskView(masks, *map(np.arange, masks.shape[:2]))
 
 
 def compute_overlaps_masks(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray:
@@ -71,14 +150,17 @@ def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape) -> np.ndarray:
     Raises:
         ValueError: a box that holds no pixel of the image.
     """
-    mini = np.zeros((*mini_shape, mask.shape[-1]), bool)
+    return _minimize(bbox, view_of(mask).inside, mask.shape[:2], mini_shape)
+
+
+def _minimize(bbox, inside_of, shape, mini_shape) -> np.ndarray:
+    mini = np.zeros((*mini_shape, len(bbox)), bool)
     for i, box in enumerate(bbox):
-        y1, x1, y2, x2 = box[:4]
-        inside = mask[y1:y2, x1:x2, i]
+        inside = inside_of(i, box)
         if inside.size == 0:
             raise ValueError(
                 f"object {i} has the box {list(map(int, box[:4]))}, which holds no pixel of the "
-                f"{mask.shape[0]}x{mask.shape[1]} mask; drop objects with an empty mask first."
+                f"{shape[0]}x{shape[1]} mask; drop objects with an empty mask first."
             )
         mini[:, :, i] = resize_bilinear(inside.astype(bool), mini_shape) > _HALF
     return mini

@@ -88,7 +88,7 @@ def resize_nearest(image: np.ndarray, scale: float) -> np.ndarray:
     Returns:
         `[round(height * scale), round(width * scale), ...]` of the same dtype, no side below 1.
     """
-    rows, columns = (_nearest(size, scaled_size(size, scale)) for size in image.shape[:2])
+    rows, columns = (nearest(size, scaled_size(size, scale)) for size in image.shape[:2])
     return image[rows[:, None], columns]
 
 
@@ -97,7 +97,7 @@ def scaled_size(size: int, scale: float) -> int:
     return max(1, round(size * scale))
 
 
-def _nearest(size: int, new_size: int) -> np.ndarray:
-    """For each new index the old one it is taken from, `[new_size]` int."""
+def nearest(size: int, new_size: int) -> np.ndarray:
+    """For each new index the old one that `resize_nearest` takes it from, `[new_size]` int."""
     step = (size - 1) / (new_size - 1) if new_size > 1 else 1.0
     return np.floor(np.arange(new_size) * step + 0.5).astype(np.intp)

@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.masks import (
+    MaskView,
     compute_overlaps_masks,
     expand_mask,
     extract_bboxes,
@@ -163,3 +164,27 @@ def test_run_lengths_of_a_mask_are_those_of_the_whole_image(seed, box, shape):
     expected = coco_mask.encode(np.asfortranarray(whole.astype(np.uint8)))
     rle = mask_rle(mask, box, shape)
     assert rle == {"size": list(shape), "counts": expected["counts"].decode()}
+
+
+indices = st.lists(st.integers(-1, 5), min_size=1, max_size=9)
+
+
+@given(indices, indices, st.integers(0, 3), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_a_view_of_masks_is_what_it_stands_for(rows, columns, count, seed):
+    """With padding around, as resizing leaves it."""
+    rows, columns = (np.array([-1, *sorted(i for i in x if i >= 0), -1]) for x in (rows, columns))
+    masks_before = np.random.default_rng(seed).random((6, 6, count)) < 0.3
+    view = MaskView(masks_before, rows, columns)
+    plain = masks_before[np.maximum(rows, 0)[:, None], np.maximum(columns, 0)]
+    plain[rows < 0], plain[:, columns < 0] = False, False
+    np.testing.assert_array_equal(view.array(), plain)
+    np.testing.assert_array_equal(view.boxes(), plain_bboxes(plain))
+    np.testing.assert_array_equal(view.mirrored().array(), plain[:, ::-1])
+    np.testing.assert_array_equal(view.select([0] * count).array(), plain[:, :, [0] * count])
+    seen = np.flatnonzero(plain.any(axis=(0, 1)))
+    some = view.select(seen)
+    np.testing.assert_array_equal(
+        some.minimize(some.boxes(), (4, 5)),
+        minimize_mask(plain_bboxes(plain)[seen], plain[:, :, seen], (4, 5)),
+    )
