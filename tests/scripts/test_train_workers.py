@@ -59,8 +59,8 @@ def assert_bit_equal(logs):
 def test_two_workers_one_dies_and_the_run_is_resumed(tmp_path):
     logs, cache = tmp_path / "logs", tmp_path / "cache"
     logs.mkdir()
-    # The second batch of the second epoch.
-    killed = start(SCRIPT, logs, 2, "--die=1,4", cache=cache)
+    # After the first of the two batches of the second epoch.
+    killed = start(SCRIPT, logs, 2, "--die=1,3", cache=cache)
     assert killed.returncode == 1
     assert "Worker 1 ended with status -9; the others end too." in killed.stderr
     # The first worker says by itself what happened; it was not ended from outside.
@@ -112,7 +112,13 @@ def test_an_error_of_one_worker_ends_both(tmp_path):
         f"import sys; sys.path.insert(0, {str(COMMAND.parent)!r}); import train_workers as t\n"
         f"t.PATIENCE = 1; t.main(['--workers=2', {str(script)!r}])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 1
     assert "ValueError: no such folder" in done.stderr
     assert "Worker 1 ended with status 1; the others end too." in done.stderr
