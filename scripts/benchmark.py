@@ -164,8 +164,9 @@ def notes(result: dict) -> str:
     if "seconds" in result:
         times = result["seconds"], result["gemm_seconds"]
         work, gemm = (f"{t['median']:.3f} s (min {t['min']:.3f})" for t in times)
-        words += [f"{work}, GEMM {gemm}", f"{result['images_per_second']:.2f} images/s"]
+        words.append(f"{work}, GEMM {gemm}")
     for name, form in (
+        ("images_per_second", "{:.2f} images/s"),
         ("detections", "{} detections"),
         ("positive_rois", "positive ROIs {}"),
         ("network_images_per_second", "{:.1f} images/s of the network alone"),
@@ -239,8 +240,17 @@ def commit() -> str:
         return "unknown"
 
 
-def record(arguments, measured: list[tuple[Row, dict]]) -> dict:
-    """A run as it is written: where and how, then its rows."""
+def head(arguments) -> dict:
+    """What of a run's record is known before it, and may change while it goes on."""
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": " ".join(["scripts/benchmark.py", *arguments.given]),
+        "commit": commit(),
+    }
+
+
+def record(started: dict, measured: list[tuple[Row, dict]]) -> dict:
+    """A run as it is written: `head`, where it ran, its rows."""
     environments = [result.pop("environment", None) for _, result in measured]
     # The first that is not of torchvision alone.
     known = [
@@ -250,9 +260,7 @@ def record(arguments, measured: list[tuple[Row, dict]]) -> dict:
     ] or [environment for environment in environments if environment]
     environment = known[0] if known else {}
     return {
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": " ".join(["scripts/benchmark.py", *arguments.given]),
-        "commit": commit(),
+        **started,
         "backend": environment.get("backend"),
         "machine": {**machine(), "accelerator": environment.get("accelerator")},
         "versions": environment.get("versions", {}),
@@ -309,13 +317,15 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     commands = ("detect", "train", "data", "memory", "import", "all", "gpu")
-    add("command", choices=commands, help="what to measure; all but gpu is on the CPU's table")
+    add("command", choices=commands, help="what to measure; all is all but gpu")
     add("--only", default="", metavar="TEXT", help="rows whose words hold this")
     add("--profile", action="store_true", help="print where the time goes, too")
     add("--repeats", type=int, default=7, metavar="N", help="timings of a row (default 7)")
     add("--quick", action="store_true", help="tiny networks and images, to try this script")
-    add("--output", type=Path, default=BENCHMARKS, metavar="FOLDER", help="(default benchmarks)")
+    add("--output", type=Path, metavar="FOLDER", help="(default benchmarks; none for --quick)")
     arguments = parser.parse_args(argv)
+    if arguments.output is None and not arguments.quick:
+        arguments.output = BENCHMARKS
     arguments.given = list(sys.argv[1:] if argv is None else argv)
     if arguments.repeats < 1:
         parser.error(f"--repeats is {arguments.repeats}; it must be at least 1.")
@@ -336,13 +346,16 @@ def main(argv=None) -> int:
     """Measure what the command line says; the exit status."""
     arguments = parse_arguments(argv)
     settings = Settings(arguments.quick, arguments.profile, arguments.repeats)
-    measured = []
+    started, measured = head(arguments), []
     for row in rows_of(arguments.command, arguments.only, arguments.quick):
         print(f"{row.command}: {row.work} …", file=sys.stderr, flush=True)
         measured.append((row, measure(row, settings)))
     compare_with_torchvision(measured)
     print(table(measured))
-    print(f"\nwritten to {append(arguments.output, record(arguments, measured))}")
+    if arguments.quick:
+        print("\n--quick: tiny networks and images, whatever the rows say")
+    if arguments.output:
+        print(f"\nwritten to {append(arguments.output, record(started, measured))}")
     return int(any("error" in result for _, result in measured))
 
 

@@ -291,6 +291,7 @@ def start(settings: Settings, backbone: str = "resnet101") -> dict:
     result = in_turn(None, settings, timer=seconds)
     names = ("import", "build", "detect")
     middle = {name: sorted(part[name] for part in parts)[len(parts) // 2] for name in names}
+    del result["images_per_second"], result["images_per_gemm"]
     return {**result, "parts": middle, "detections": parts[0]["detections"]}
 
 
