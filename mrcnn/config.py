@@ -56,8 +56,8 @@ class Config:
     # ---- Run --------------------------------------------------------------------------------
     # Name of the experiment; the run folder and the checkpoints carry it.
     NAME = None
-    # A batch is GPU_COUNT * IMAGES_PER_GPU images. Training uses GPU_COUNT devices, or one where there
-    # are fewer: docs/distribution.md.
+    # A batch is GPU_COUNT * IMAGES_PER_GPU images. Training uses GPU_COUNT devices, or one where
+    # there are fewer: docs/distribution.md.
     GPU_COUNT = 1
     IMAGES_PER_GPU = 2
     # An epoch is this many batches: it ends in validation, TensorBoard and a checkpoint. It need

@@ -74,9 +74,11 @@ class MaskView:
 
     def boxes(self) -> np.ndarray:
         """`extract_bboxes` of `array()`."""
+        sides = zip((self.rows, self.columns), self.masks.shape, strict=False)
+        if any(len(np.unique(side[side >= 0])) < size for side, size in sides):
+            # With rows left out, a pixel in a row that is kept may lie in a column that is not.
+            return extract_bboxes(self.array())
         rows, columns = _occupied(self.masks)
-        if self.masks.size == 0:
-            return np.zeros((self.masks.shape[2], 4), np.int32)
         return _boxes_of_sides(
             rows[self.rows] & (self.rows >= 0)[:, None],
             columns[self.columns] & (self.columns >= 0)[:, None],
