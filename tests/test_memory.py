@@ -1,0 +1,56 @@
+"""Memory stays where it is, however long a process detects or trains."""
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrcnn import training
+from mrcnn.data.loader import BatchLoader
+from mrcnn.mask_rcnn import MaskRCNN
+from tests.slim import seed_weights
+from tests.tiny import random_rectangles, tiny_config
+
+STATM = Path("/proc/self/statm")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from /proc"),
+]
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_flat(step):
+    for index in range(30):
+        step(index)
+    before = resident_bytes()
+    for index in range(30, 300):
+        step(index)
+    assert resident_bytes() < 1.02 * before
+
+
+def test_three_hundred_detections(tmp_path):
+    model = MaskRCNN("inference", tiny_config(IMAGE_RESIZE_MODE="rectangle"), tmp_path)
+    seed_weights(model.keras_model, 21)
+    rng = np.random.default_rng(0)
+
+    def detect(index):
+        height, width = rng.integers(20, 100, 2)
+        (found,) = model.detect([rng.integers(0, 255, (height, width, 3), np.uint8)])
+        assert found["masks"].shape[:2] == (height, width)
+
+    check_flat(detect)
+
+
+def test_three_hundred_training_steps():
+    config = tiny_config()
+    model = training.build_training_model(config)
+    training.compile_model(model, config, learning_rate=1e-4, momentum=0.9)
+    loader = BatchLoader(random_rectangles(20), config, steps=300)
+    check_flat(lambda index: model.train_on_batch(*loader[index]))
