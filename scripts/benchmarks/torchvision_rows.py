@@ -94,7 +94,7 @@ def train(settings: Settings, batch: int) -> dict:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return float(loss)
+        return loss.item()
 
     loss = work()
     assert np.isfinite(loss)
