@@ -162,8 +162,8 @@ class Config:
     # Above 0, checkpoints, validation and detection while training have the moving average of the
     # weights, of which this part stays at each batch: 0.999 for one.
     EMA_MOMENTUM = 0.0
-    # Of training: "float32", "mixed_bfloat16" or "mixed_float16". Weights, boxes and losses are
-    # float32 in all of them.
+    # Of training and detection: "float32", "mixed_bfloat16" or "mixed_float16". Weights, boxes and
+    # losses are float32 in all of them.
     DTYPE_POLICY = "float32"
 
     # ---- Derived ----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ loading one is enough to go on with that run.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.util
 import logging
@@ -25,7 +24,7 @@ from mrcnn import backend, distribution, losses
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader
 from mrcnn.nn import folded
-from mrcnn.nn.network import training_graph
+from mrcnn.nn.network import dtype_policy, training_graph
 from mrcnn.weights import Network, save_checkpoint
 
 logger = logging.getLogger("mrcnn")
@@ -41,8 +40,9 @@ LAYER_PRESETS = {
 }
 
 
-# Rows of an image that the mask head is computed for, besides all that can be positive.
-_MASK_ROWS = (4, 16)
+# Rows of an image that the mask head is computed for where no more are positive, else for all that
+# can be. Every size is another copy of the head to be traced and compiled.
+_MASK_ROWS = (16,)
 
 
 # ---- The model -------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def _decayed(variables):
 
 def build_training_model(config: Config) -> TrainingModel:
     """The model that `fit` trains, on GPU_COUNT devices of each worker."""
-    with distribution.scope(_device_count(config)), _dtype_policy(config.DTYPE_POLICY):
+    with distribution.scope(_device_count(config)), dtype_policy(config.DTYPE_POLICY):
         inputs, outputs = training_graph(config)
         model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
     model.loss_weights = dict(config.LOSS_WEIGHTS)
@@ -257,18 +257,6 @@ def _device_count(config: Config) -> int:
             "trains in mixed_float16 on several devices",
         )
     return config.GPU_COUNT
-
-
-@contextlib.contextmanager
-def _dtype_policy(name: str):
-    """Layers built within have this policy; "float32" leaves the one that Keras is set to."""
-    before = keras.config.dtype_policy()
-    if name != "float32":
-        keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _l2_factor(config: Config) -> float:
