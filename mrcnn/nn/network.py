@@ -64,7 +64,7 @@ def propose(config: Config, image, anchors, proposal_count: int) -> Proposals:
     )
     names = ("rpn_class_logits", "rpn_class", "rpn_bbox")
     logits, probs, bbox = (
-        layers.Concatenate(axis=1, name=name)(list(of_levels))
+        layers.Concatenate(axis=1, name=name, dtype="float32")(list(of_levels))
         for name, of_levels in zip(names, zip(*map(rpn, pyramid), strict=True), strict=True)
     )
     rois = ProposalLayer(
