@@ -346,12 +346,12 @@ def test_nothing_is_traced_twice(mode, tmp_path, monkeypatch):
     traces = []
     original = folded.run
 
-    def run(outputs, given):
+    def run(outputs, given, training=False):
         if outputs[0] is model.keras_model.outputs[0]:
             traces.append("image")
         elif outputs[0] is model.keras_model.outputs[3]:
             traces.append(f"masks of {given[0][1].shape[1]}")
-        return original(outputs, given)
+        return original(outputs, given, training)
 
     monkeypatch.setattr(folded, "run", run)
     config = tiny_config(
