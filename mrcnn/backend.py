@@ -2,7 +2,8 @@
 
 It and `distribution.py` alone import TensorFlow, JAX or PyTorch. Every primitive has a generic
 version written with `keras.ops`, which runs on each backend and is the reference, and may have a
-native one, which is a speed-up held to the same numbers by `tests/test_backend.py`.
+native one, which is a speed-up held to the same numbers by `tests/test_backend.py` and, for
+convolutions, `tests/nn/test_folded.py`.
 
 `B` images, `N` boxes an image, `M` boxes kept, `C` channels, `h x w` a crop. Boxes are normalised.
 """
@@ -194,7 +195,7 @@ def non_max_suppression_generic(boxes, scores, max_output_size, iou_threshold, s
 
 
 def conv2d(x, kernel, bias, strides, padding, relu=False):
-    """Convolution, bias and, if wanted, ReLU, for inference.
+    """Convolution, bias and, if wanted, ReLU in one.
 
     Args:
         x: `[B, H, W, C]`; kernel: `[h, w, C, filters]`; bias: `[filters]`; of one float type.

@@ -87,7 +87,7 @@ class Config:
 
     # ---- Images -----------------------------------------------------------------------------
     # square: scaled, then padded to IMAGE_MAX_DIM x IMAGE_MAX_DIM. rectangle: scaled alike, then
-    # padded to a multiple of 64, for detection: a quarter less to compute for a photo of 4:3.
+    # padded to a multiple of 64, for detection: a quarter fewer pixels for a photo of 4:3.
     # pad64: padded to a multiple of 64, without IMAGE_MAX_DIM. crop: random crop of IMAGE_MIN_DIM x
     # IMAGE_MIN_DIM. none: left as they are.
     IMAGE_RESIZE_MODE = "square"

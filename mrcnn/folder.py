@@ -245,8 +245,8 @@ def _load(path: str, name: str, config: Config, read) -> _Image:
     return _Image(name, np.shape(image), molded, meta, window)
 
 
-def _predict(model, batch: Sequence[_Image]) -> list | None:
-    """The network's outputs; None for an image that was not read."""
+def _predict(model, batch: Sequence[_Image]) -> tuple | None:
+    """Detections and their masks; None for an image that was not read."""
     shape = batch[0].molded_shape
     if shape is None:
         return None
@@ -254,7 +254,7 @@ def _predict(model, batch: Sequence[_Image]) -> list | None:
     return inference.predict(model.keras_model, model.get_anchors(shape), molded, metas)
 
 
-def _results(batch: Sequence[_Image], outputs: list | None, classes) -> Iterator[dict[str, Any]]:
+def _results(batch: Sequence[_Image], outputs: tuple | None, classes) -> Iterator[dict[str, Any]]:
     if outputs is None:
         yield from ({"file_name": image.name, "error": image.error} for image in batch)
         return
