@@ -273,6 +273,8 @@ def compile_model(model: TrainingModel, config: Config, learning_rate, momentum)
 
 def start_optimizer(model: TrainingModel) -> None:
     """Let the optimizer of a compiled model have its variables, before the first step."""
+    if model.optimizer.built:  # the one of mixed_float16 would get its counters a second time
+        return
     with distribution.scope_of(model):
         model.optimizer.build(model.trainable_variables)
 

@@ -79,10 +79,12 @@ def wait_for(workers: list[subprocess.Popen]) -> int:
     deadline = math.inf
     while time.monotonic() < deadline:
         statuses = [worker.poll() for worker in workers]
-        failed = [i for i, status in enumerate(statuses) if status]
+        failed = [(i, status) for i, status in enumerate(statuses) if status]
         if failed and deadline == math.inf:
+            # A worker ends soon after its peer: which of several was first is not known.
+            ended = ", ".join(f"Worker {i} ended with status {status}" for i, status in failed)
             print(
-                f"Worker {failed[0]} ended with status {statuses[failed[0]]}; the others end too. "
+                f"{ended}; the others end too. "
                 "Start again with the run's last checkpoint to go on.",
                 file=sys.stderr,
                 flush=True,

@@ -387,8 +387,9 @@ def test_a_resumed_run_goes_on_with_schedule_and_averages(tmp_path, monkeypatch)
     np.testing.assert_allclose(learning_rates(whole.log_dir), wanted, rtol=1e-3, atol=1e-9)
     np.testing.assert_allclose(learning_rates(first.log_dir)[-2:], wanted[1:], rtol=1e-3, atol=1e-9)
     trained = weights_of(whole.keras_model)
+    # Two whole runs differ by 2e-5, as sums on several threads do; a step moves a weight by 1e-3.
     for path, weight in weights_of(second.keras_model).items():
-        np.testing.assert_allclose(weight, trained[path], rtol=1e-4, atol=1e-5, err_msg=path)
+        np.testing.assert_allclose(weight, trained[path], rtol=1e-4, atol=1e-4, err_msg=path)
 
 
 def test_checkpoints_have_the_averages_of_the_weights(tmp_path, monkeypatch):
@@ -435,7 +436,7 @@ def test_half_precision_is_in_the_layers_and_nowhere_else(policy, monkeypatch, t
     for name in ("rpn_class_loss", "rpn_bbox_loss"):
         assert log[name] == pytest.approx(wanted[name], rel=0.03)
     before = weights_of(model)
-    model.optimizer.build(model.trainable_variables)
+    training.start_optimizer(model)
     if policy == "mixed_float16":  # steps whose gradients overflow find this factor otherwise
         model.optimizer.dynamic_scale.assign(8.0)
     log = model.train_on_batch(batch, return_dict=True)
@@ -447,7 +448,7 @@ def test_half_precision_is_in_the_layers_and_nowhere_else(policy, monkeypatch, t
     weights.save_checkpoint(model, path)
     other, _, _ = tiny_model(seed=1, DTYPE_POLICY=policy)
     training.compile_model(other, config, 0.001, 0.9)
-    other.optimizer.build(other.trainable_variables)
+    training.start_optimizer(other)
     weights.load_weights(other, path)
     weights.load_optimizer(other, path)
     assert int(other.optimizer.iterations) == 1

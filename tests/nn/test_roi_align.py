@@ -74,8 +74,9 @@ def test_each_roi_is_cropped_from_its_level():
     index = np.zeros(1, np.int32)
     for image in range(2):
         for row, level in enumerate(levels[image]):
-            box = boxes[image, row][None]
-            wanted = backend.crop_and_resize(maps[level][image][None], box, index, (3, 2))[0]
+            inputs_of_one = maps[level][image][None], boxes[image, row][None], index
+            tensors = [ops.convert_to_tensor(x) for x in inputs_of_one]
+            wanted = ops.convert_to_numpy(backend.crop_and_resize(*tensors, (3, 2)))[0]
             np.testing.assert_allclose(crops[image, row], wanted, atol=1e-6)
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from mrcnn.config import Config, compute_backbone_shapes
 from mrcnn.geometry.anchors import generate_pyramid_anchors
@@ -52,7 +53,7 @@ def test_outputs_come_row_by_row_and_ratio_by_ratio():
         rpn.get_layer(name).kernel.assign(kernel)
     cells = np.arange(1.0, 7.0).reshape(1, 2, 3, 1)
     maps = np.concatenate([cells, cells], axis=-1).astype(np.float32)
-    logits, probs, bbox = rpn(maps)
+    logits, probs, bbox = (ops.convert_to_numpy(x) for x in rpn(maps))
     cell = np.arange(1.0, 7.0)[:, None]
     np.testing.assert_allclose(logits, (cell * np.arange(6)).reshape(1, 18, 2))
     np.testing.assert_allclose(bbox, (cell * np.arange(12)).reshape(1, 18, 4))
