@@ -196,7 +196,9 @@ def detect_names(
         return list(_results(*answer, classes))
 
     images = map_ahead(load, names, threads, ahead=size + threads)
-    batches = batches_of_one_shape(images, size, most=_WAITING_BATCHES * size)
+    batches = inference.batches_of_one_shape(
+        images, size, lambda image: image.molded_shape, most=_WAITING_BATCHES * size
+    )
     answers = ((batch, _predict(model, batch)) for batch in batches)
     for of_batch in map_ahead(results, answers, threads=1, ahead=1):
         yield from of_batch
@@ -215,25 +217,6 @@ def map_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def batches_of_one_shape(images: Iterable, size: int, most: int) -> Iterator[list]:
-    """Images of one `molded_shape` in lists of `size`; what has no shape comes at once, alone.
-
-    When `most` of them wait for others, those that wait longest go as they are.
-    """
-    waiting: dict[tuple, list] = {}
-    for image in images:
-        shape = image.molded_shape
-        if shape is None:
-            yield [image]
-            continue
-        waiting.setdefault(shape, []).append(image)
-        if len(waiting[shape]) == size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) == most:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
 
 
 def _load(path: str, name: str, config: Config, read) -> _Image:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -286,8 +287,9 @@ def detect(
     if len(images):
         _check_images(images, config)
     results: list = [None] * len(images)
-    for batch in batches_of_one_shape(range(len(images)), images, config):
-        indices, molded, metas, windows = batch
+    inputs = ((index, *_mold(image, index, config)) for index, image in enumerate(images))
+    for batch in batches_of_one_shape(inputs, config.BATCH_SIZE, lambda one: one[1].shape):
+        indices, molded, metas, windows = zip(*batch, strict=True)
         shape = molded[0].shape
         outputs = predict(model, anchors(shape), np.stack(molded), metas)
         originals = [np.shape(images[index]) for index in indices]
@@ -298,18 +300,24 @@ def detect(
     return results
 
 
-def batches_of_one_shape(indices: Iterable[int], images, config: Config) -> Iterator[tuple]:
-    """Molded images in batches, those of one shape together.
+def batches_of_one_shape(
+    images: Iterable, size: int, shape_of: Callable, most: float = math.inf
+) -> Iterator[list]:
+    """Images in lists of `size`, those of one shape together; one without a shape comes at once.
 
-    Yields:
-        `(indices, molded images, metas, windows)`, each of length 1 to BATCH_SIZE.
+    Args:
+        shape_of: function of an image, its shape or None.
+        most: when so many wait for others of their shape, those that wait longest go as they are.
     """
     waiting: dict[tuple, list] = {}
-    for index in indices:
-        molded, meta, window = _mold(images[index], index, config)
-        same = waiting.setdefault(molded.shape, [])
-        same.append((index, molded, meta, window))
-        if len(same) == config.BATCH_SIZE:
-            yield tuple(zip(*waiting.pop(molded.shape), strict=True))
-    for same in waiting.values():
-        yield tuple(zip(*same, strict=True))
+    for image in images:
+        shape = shape_of(image)
+        if shape is None:
+            yield [image]
+            continue
+        waiting.setdefault(shape, []).append(image)
+        if len(waiting[shape]) == size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) == most:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()

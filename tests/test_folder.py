@@ -182,37 +182,6 @@ def test_an_error_ahead_is_raised_in_its_turn_and_nothing_begins_after_it():
     assert got == [0.5, 1.0] and len(began) <= 6
 
 
-@given(
-    st.lists(st.sampled_from([None, (64, 64), (64, 128), (128, 64)]), max_size=40),
-    st.integers(1, 5),
-    st.integers(1, 4),
-)
-def test_batches_hold_every_image_once_and_few_wait(shapes, size, waiting):
-    images = [
-        SimpleNamespace(number=i, molded_shape=shape) for i, shape in enumerate(shapes)
-    ]
-    most, taken, given_back = size * waiting, 0, []
-
-    def counted():
-        nonlocal taken
-        for image in images:
-            assert taken - len(given_back) < most
-            taken += 1
-            yield image
-
-    for batch in f.batches_of_one_shape(counted(), size, most):
-        assert 1 <= len(batch) <= size
-        assert len({image.molded_shape for image in batch}) == 1
-        assert batch[0].molded_shape is not None or len(batch) == 1
-        given_back += [image.number for image in batch]
-    assert sorted(given_back) == list(range(len(images)))
-
-
-def test_batches_are_full_where_there_is_one_shape():
-    images = [SimpleNamespace(molded_shape=(64, 64))] * 8
-    assert [len(b) for b in f.batches_of_one_shape(images, 3, most=12)] == [3, 3, 2]
-
-
 # ---- Folders -------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.boxes import norm_boxes
@@ -83,8 +85,8 @@ def test_any_number_of_images_of_any_size_in_order(model, count):
 def test_a_batch_array_and_a_tuple_are_taken_too(model):
     images = [DATASET.load_image(i) for i in range(3)]
     wanted = model.detect(images)
-    for given in (np.stack(images), tuple(images)):
-        for result, other in zip(model.detect(given), wanted, strict=True):
+    for inputs in (np.stack(images), tuple(images)):
+        for result, other in zip(model.detect(inputs), wanted, strict=True):
             assert_same(result, other)
 
 
@@ -302,6 +304,38 @@ def test_the_facade_unmolds_alike(model):
         np.testing.assert_array_equal(mine, wanted)
 
 
+# ---- Batches -----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from([None, (64, 64), (64, 128), (128, 64)]), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_batches_hold_every_image_once_and_few_wait(shapes, size, waiting):
+    images = list(enumerate(shapes))
+    most, taken, given_back = size * waiting, 0, []
+
+    def counted():
+        nonlocal taken
+        for image in images:
+            assert taken - len(given_back) < most
+            taken += 1
+            yield image
+
+    for batch in batches_of_one_shape(counted(), size, lambda image: image[1], most):
+        assert 1 <= len(batch) <= size
+        assert len({shape for _, shape in batch}) == 1
+        assert batch[0][1] is not None or len(batch) == 1
+        given_back += batch
+    assert sorted(given_back) == images
+
+
+def test_batches_are_full_where_there_is_one_shape():
+    batches = batches_of_one_shape(range(8), 3, lambda image: (64, 64), most=12)
+    assert list(batches) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
 # ---- Resize modes ------------------------------------------------------------------------------
 
 
@@ -311,15 +345,12 @@ class Pad64(TinyConfig):
 
 
 @pytest.mark.slow
-def test_pad64_batches_images_of_one_shape_and_keeps_their_order(tmp_path):
+def test_images_of_many_shapes_keep_their_order_in_pad64(tmp_path):
     model = MaskRCNN("inference", Pad64(), tmp_path)
     model.keras_model.run_eagerly = True  # one trace a shape would take longer
     seed_weights(model.keras_model, 21)
     images = [noise(h, w, 3, seed=i) for i, (h, w) in enumerate([(64, 64), (64, 120), (64, 64)])]
     images += [noise(64, 100, 3, seed=3), noise(130, 64, 3, seed=4)]
-    batches = list(batches_of_one_shape(range(5), images, model.config))
-    assert [batch[0] for batch in batches] == [(0, 2), (1, 3), (4,)]
-    assert [batch[1][0].shape for batch in batches] == [(64, 64, 3), (64, 128, 3), (192, 64, 3)]
     with pytest.raises(ValueError, match="shapes .* after resizing; .* `detect`"):
         model.mold_inputs(images)
     for image, result in zip(images, model.detect(images), strict=True):
