@@ -159,6 +159,9 @@ class Config:
     LEARNING_RATE_DROPS = (2 / 3, 8 / 9)
     # Batches whose gradients are averaged for one step of the optimizer.
     GRADIENT_ACCUMULATION_STEPS = 1
+    # True: what the blocks of the backbone compute is not kept for the gradients but computed again
+    # (Chen et al. 2016), which takes less memory and more time.
+    GRADIENT_CHECKPOINTING = False
     # Above 0, checkpoints, validation and detection while training have the moving average of the
     # weights, of which this part stays at each batch: 0.999 for one.
     EMA_MOMENTUM = 0.0
@@ -305,6 +308,11 @@ class Config:
             raise ValueError(
                 f"LEARNING_RATE_DROPS is {self.LEARNING_RATE_DROPS!r}; it must be parts of the "
                 "training, rising, above 0 and below 1."
+            )
+        if self.GRADIENT_CHECKPOINTING and self.TRAIN_BN is not False:
+            raise ValueError(
+                f"GRADIENT_CHECKPOINTING is True and TRAIN_BN {self.TRAIN_BN}; what is computed "
+                "twice would count twice in the statistics, so TRAIN_BN must be False."
             )
         if not 0 <= self.EMA_MOMENTUM < 1:
             raise ValueError(

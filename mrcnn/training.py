@@ -8,6 +8,7 @@ loading one is enough to go on with that run.
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.util
 import logging
 import math
@@ -57,15 +58,27 @@ class TrainingModel(Network):
     history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
     """
 
-    def __init__(self, *args, loss_weights=None, weight_decay=0.0, **kwargs):
+    def __init__(
+        self,
+        *args,
+        loss_weights=None,
+        weight_decay=0.0,
+        gradient_checkpointing=False,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
         self.loss_weights = dict(loss_weights or {})
         self.weight_decay = float(weight_decay)
+        self.gradient_checkpointing = bool(gradient_checkpointing)
         self.distribution = distribution.current()
 
     def get_config(self):
-        settings = {"loss_weights": dict(self.loss_weights), "weight_decay": self.weight_decay}
+        settings = {
+            "loss_weights": dict(self.loss_weights),
+            "weight_decay": self.weight_decay,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
         return {**super().get_config(), **settings}
 
     def compile(self, optimizer, loss_weights=None, weight_decay=None, **kwargs):
@@ -108,6 +121,8 @@ class TrainingModel(Network):
             (symbol, ops.convert_to_tensor(value, dtype=symbol.dtype))
             for symbol, value in zip(self.inputs, values, strict=True)
         ]
+        if self.gradient_checkpointing and training:
+            given += folded.run_blocks(self.block_ends, *given[0], training=True)
         before_masks = self.get_layer("roi_align_mask").input
         names = [name for name in self.output if name != "mrcnn_mask"]
         symbols = [*(self.output[name] for name in names), *before_masks]
@@ -116,6 +131,11 @@ class TrainingModel(Network):
         rest = list(zip(before_masks, found[len(names) :], strict=True))
         outputs["mrcnn_mask"] = self._masks(rest, outputs["target_class_ids"], bool(training))
         return outputs
+
+    @functools.cached_property
+    def block_ends(self) -> list:
+        """Tensors between which GRADIENT_CHECKPOINTING keeps nothing."""
+        return folded.block_ends(self.get_layer("fpn_c5p5").input, self.inputs[0])
 
     def _masks(self, given, target_class_ids, training: bool):
         """The mask head's output, computed for the rows that are positive and zero in the others.
@@ -245,6 +265,12 @@ def build_training_model(config: Config) -> TrainingModel:
         model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
     model.loss_weights = dict(config.LOSS_WEIGHTS)
     model.weight_decay = _l2_factor(config)
+    model.gradient_checkpointing = bool(config.GRADIENT_CHECKPOINTING)
+    if model.gradient_checkpointing and not model.block_ends:
+        raise ValueError(
+            "GRADIENT_CHECKPOINTING is True, and the BACKBONE has no blocks, which end in a sum "
+            "(keras.layers.Add); it must be False."
+        )
     return model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import layers, ops
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -16,6 +16,7 @@ from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader, data_generator
 from mrcnn.inference import build_inference_model
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.nn.backbone import BatchNorm
 from mrcnn.training import (
     build_training_model,
     compile_model,
@@ -219,8 +220,8 @@ def test_l2_counts_only_what_trains():
     model, config, batch = tiny_model()
     outputs = model(batch, training=True)
     losses = []
-    for layers in ("all", "mrcnn_class_logits"):
-        set_trainable(model, layers)
+    for chosen in ("all", "mrcnn_class_logits"):
+        set_trainable(model, chosen)
         compile_model(model, tiny_config(WEIGHT_DECAY=10.0), 0.001, 0.9)
         loss = float(model.compute_loss(y_pred=outputs)) - plain_l2(model, 10.0)
         losses.append(loss)
@@ -454,6 +455,46 @@ def test_half_precision_is_in_the_layers_and_nowhere_else(policy, monkeypatch, t
     assert int(other.optimizer.iterations) == 1
     for mine, theirs in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(mine, theirs, err_msg=theirs.path)
+
+
+# ---- Gradient checkpointing ----------------------------------------------------------------------
+
+
+def backbone_of_blocks(input_image, stage5=True, train_bn=False):
+    """A convolution and a sum a stage."""
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv1")(input_image)
+    maps = [layers.MaxPooling2D(2)(x)]
+    for stage in (2, 3, 4, 5):
+        x = layers.Conv2D(8, 1, strides=min(stage - 1, 2), name=f"res{stage}a_branch1")(maps[-1])
+        y = layers.Conv2D(8, 3, padding="same", name=f"res{stage}a_branch2a")(x)
+        y = BatchNorm(name=f"bn{stage}a_branch2a")(y, training=train_bn)
+        maps.append(layers.Activation("relu")(layers.Add()([x, y])))
+    return maps
+
+
+def test_a_step_that_computes_blocks_again_changes_the_weights_alike(monkeypatch):
+    monkeypatch.setattr(keras.random, "uniform", lambda shape, seed: ops.full(shape, 0.5))
+    plain, config, batch = tiny_model(BACKBONE=staticmethod(backbone_of_blocks))
+    again, _, _ = tiny_model(
+        BACKBONE=staticmethod(backbone_of_blocks), GRADIENT_CHECKPOINTING=True
+    )
+    assert len(again.block_ends) == 4
+    weights.copy_weights(plain, again)
+    before = weights_of(plain)
+    for model in (plain, again):
+        compile_model(model, config, 0.01, 0.9)
+    plain.run_eagerly = True
+    logs = [model.train_on_batch(batch, return_dict=True) for model in (plain, again)]
+    assert logs[1] == pytest.approx(logs[0], rel=1e-4)
+    changed = weights_of(plain)
+    assert (changed["conv1/kernel"] != before["conv1/kernel"]).any()
+    for path, weight in weights_of(again).items():
+        np.testing.assert_allclose(weight, changed[path], rtol=1e-4, atol=1e-6, err_msg=path)
+
+
+def test_a_backbone_without_blocks_cannot_compute_them_again():
+    with pytest.raises(ValueError, match="GRADIENT_CHECKPOINTING is True, and .* no blocks"):
+        build_training_model(tiny_config(GRADIENT_CHECKPOINTING=True))
 
 
 # ---- Images without objects ----------------------------------------------------------------------

@@ -65,6 +65,59 @@ def run(outputs: Sequence[KerasTensor], given: Sequence[tuple], training: bool =
     return [values[id(symbol)] for symbol in outputs]
 
 
+def run_blocks(
+    ends: Sequence[KerasTensor], source: KerasTensor, value, training: bool = False
+) -> list[tuple]:
+    """Values along a network; what lies between them is computed again for gradients, not kept.
+
+    Args:
+        ends: from `block_ends`. source, value: the tensor before the first of them.
+
+    Returns:
+        `(symbolic tensor, value)` an end, as `run` takes them.
+    """
+    found = []
+    for end in ends:
+
+        def block(x, source=source, end=end):
+            return run([end], [(source, x)], training)[0]
+
+        value = keras.remat(block)(value)
+        source = end
+        found.append((end, value))
+    return found
+
+
+def block_ends(output: KerasTensor, source: KerasTensor) -> list[KerasTensor]:
+    """Sums on the way to a tensor that depend on nothing before the last one but on that itself.
+
+    In a ResNet, the ends of its blocks.
+    """
+    ends = []
+    for symbol in _between(source, output):
+        last = ends[-1] if ends else source
+        if isinstance(_node(symbol).operation, layers.Add) and not any(
+            _node(needed).is_input for needed in _between(last, symbol)
+        ):
+            ends.append(symbol)
+    return ends
+
+
+def _between(source: KerasTensor, output: KerasTensor) -> list[KerasTensor]:
+    """What a tensor depends on without what `source` does, itself last, as it can be computed."""
+    done: dict[int, KerasTensor] = {}
+    waiting = [output]
+    while waiting:
+        needed = [x for x in _node(waiting[-1]).input_tensors if x is not source]
+        missing = [x for x in needed if id(x) not in done]
+        if missing:
+            waiting += missing
+        else:
+            symbol = waiting.pop()
+            done[id(symbol)] = symbol
+    return list(done.values())
+
+
 def _node(symbol: KerasTensor):
     """Keras' record of the call of a layer that a tensor comes from."""
     history = symbol._keras_history
@@ -153,7 +206,8 @@ def _convolve(convolution: Convolution, x):
     bias = ops.cast(bias, x.dtype)
     if _is_fully_connected(convolution, x):
         return _multiply(convolution, x, factor, bias)
-    kernel = ops.cast(layer.kernel * factor, x.dtype)
+    kernel = layer.kernel if factor is None else layer.kernel * factor
+    kernel = ops.cast(kernel, x.dtype)
     settings = layer.strides, layer.padding, convolution.relu
     if not isinstance(convolution.layer, PerROI):
         return backend.conv2d(x, kernel, bias, *settings)
@@ -174,16 +228,17 @@ def _multiply(convolution: Convolution, x, factor, bias):
     layer = _inner(convolution.layer)
     kernel = ops.reshape(ops.cast(layer.kernel, x.dtype), (-1, layer.filters))
     rows = ops.reshape(x, (-1, kernel.shape[0]))
-    y = ops.matmul(rows, kernel) * ops.cast(factor, x.dtype) + bias
+    y = ops.matmul(rows, kernel)
+    y = (y if factor is None else y * ops.cast(factor, x.dtype)) + bias
     y = ops.relu(y) if convolution.relu else y
     return ops.reshape(y, (-1, x.shape[1], 1, 1, layer.filters))
 
 
 def _factor_and_bias(layer: layers.Conv2D, norm: layers.BatchNormalization | None):
-    """What the kernel is multiplied by, and what is added, `[filters]` float32 each."""
+    """What the kernel is multiplied by, or None, and what is added: `[filters]` float32 each."""
     bias = ops.convert_to_tensor(layer.bias) if layer.use_bias else ops.zeros(layer.filters)
     if norm is None:
-        return ops.ones(layer.filters), bias
+        return None, bias
     factor = ops.rsqrt(norm.moving_variance + norm.epsilon)
     if norm.scale:
         factor = factor * norm.gamma

@@ -8,8 +8,9 @@ from keras import layers, ops
 from mrcnn import backend
 from mrcnn.inference import AnchorCache, build_inference_model, mold_inputs
 from mrcnn.nn import folded
-from mrcnn.nn.backbone import BatchNorm
+from mrcnn.nn.backbone import BatchNorm, resnet_graph
 from mrcnn.nn.heads import PerROI
+from tests.gradients import gradients
 from tests.slim import seed_weights
 from tests.tiny import random_rectangles, tiny_config
 
@@ -125,6 +126,56 @@ def test_any_tensor_can_be_given():
     given = random_images(1, 4, 4, 3)
     (value,) = folded.run([y], [(middle, ops.convert_to_tensor(given))])
     np.testing.assert_array_equal(ops.convert_to_numpy(value), np.maximum(given, 0))
+
+
+# ---- Blocks computed again -----------------------------------------------------------------------
+
+
+def block(x, filters):
+    y = layers.Activation("relu")(norm()(layers.Conv2D(filters, 3, padding="same")(x)))
+    return layers.Activation("relu")(layers.Add()([layers.Conv2D(filters, 1)(x), y]))
+
+
+def test_blocks_of_a_resnet_end_in_its_sums():
+    image = keras.Input((64, 64, 3))
+    *_, c5 = resnet_graph(image, "resnet50", stage5=True, train_bn=False)
+    ends = folded.block_ends(c5, image)
+    assert len(ends) == 3 + 4 + 6 + 3
+    assert {type(end._keras_history.operation) for end in ends} == {layers.Add}
+
+
+def test_a_sum_that_something_leads_past_ends_no_block():
+    x = keras.Input((8, 8, 3))
+    inside = layers.Add()([x, layers.Conv2D(3, 1)(x)])
+    last = layers.Add()([layers.Conv2D(3, 1)(inside), layers.Conv2D(3, 1)(x)])
+    assert folded.block_ends(inside, x) == [inside]
+    assert folded.block_ends(layers.Conv2D(2, 1)(last), x) == [inside]
+
+
+def test_blocks_computed_again_have_the_same_values_and_gradients(monkeypatch):
+    x = keras.Input((8, 8, 3))
+    y = block(block(block(x, 4), 4), 5)
+    randomized(keras.Model(x, y))
+    ends = folded.block_ends(y, x)
+    assert len(ends) == 3
+    calls = []
+    original = backend.conv2d
+    monkeypatch.setattr(backend, "conv2d", lambda *a: calls.append(a) or original(*a))
+
+    def value(image, again):
+        given = [(x, image), *(folded.run_blocks(ends, x, image) if again else ())]
+        (result,) = folded.run([y], given)
+        return ops.mean(ops.square(result))
+
+    images, found, counts = random_images(2, 8, 8, 3), [], []
+    for again in (False, True):
+        calls.clear()
+        found += gradients(lambda image, again=again: value(image, again), images)
+        counts.append(len(calls))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
+    assert np.abs(found[0]).max() > 0.01
+    if keras.backend.backend() != "jax":  # which has its compiler do it
+        assert counts == [6, 12]
 
 
 # ---- The convolution of the seam -----------------------------------------------------------------
