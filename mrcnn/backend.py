@@ -324,30 +324,38 @@ if _TENSORFLOW:
         halves = x.shape[0] == 1 and not tf.config.list_physical_devices("GPU")
         height, size, step = x.shape[1], tuple(kernel.shape[:2]), strides[0]
         if halves and size == (3, 3) and tuple(strides) == (1, 1) and padding == "same":
-            x, height = _tf_halves(x), tf.shape(x)[1]
-            return _tf_whole(convolve(x, [[0, 0], [0, 0], [1, 1], [0, 0]]))[:, :height]
+            whole = _tf_whole(convolve(_tf_halves(x), [[0, 0], [0, 0], [1, 1], [0, 0]]))
+            # An odd height was made even.
+            return whole if _is_even(height) else whole[:, : _tf_size(x, 1)]
         # Without ReLU a sum follows, which TensorFlow fuses with a convolution right before it.
         if halves and size == (1, 1) and relu and height and height % (2 * step) == 0:
-            x = tf.reshape(x, [2, height // 2, tf.shape(x)[2], x.shape[3]])
+            x = tf.reshape(x, [2, height // 2, _tf_size(x, 2), x.shape[3]])
             return _tf_whole(convolve(x, "VALID"))
         return convolve(x, padding.upper())
+
+    def _is_even(size) -> bool:
+        return size is not None and size % 2 == 0
+
+    def _tf_size(x, axis):
+        """A number where it is known: operations that find it out take time to trace."""
+        return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
     def _tf_halves(x):
         """`[2, H / 2 + 2, W, C]`: the halves of `[1, H, W, C]` with the rows above and below."""
         rows, height = x[0], x.shape[1]
-        if height and height % 2 == 0:
+        if _is_even(height):
             # Slices of rows are no copies: everything is written once.
             half, zeros = height // 2, tf.zeros_like(rows[:1])
             rows = tf.concat([zeros, rows[: half + 1], rows[half - 1 :], zeros], axis=0)
-            return tf.reshape(rows, [2, half + 2, tf.shape(x)[2], x.shape[3]])
-        rows = tf.pad(rows, [[1, 1 + tf.shape(rows)[0] % 2], [0, 0], [0, 0]])
-        half = tf.shape(rows)[0] // 2 - 1
+            return tf.reshape(rows, [2, half + 2, _tf_size(x, 2), x.shape[3]])
+        rows = tf.pad(rows, [[1, 1 + _tf_size(rows, 0) % 2], [0, 0], [0, 0]])
+        half = _tf_size(rows, 0) // 2 - 1
         return tf.stack([rows[: half + 2], rows[half:]])
 
     def _tf_whole(halves):
         """The halves `[2, h, W, C]` below each other, `[1, 2 * h, W, C]`."""
-        shape = tf.shape(halves)
-        return tf.reshape(halves, [1, 2 * shape[1], shape[2], halves.shape[3]])
+        height, width = _tf_size(halves, 1), _tf_size(halves, 2)
+        return tf.reshape(halves, [1, 2 * height, width, halves.shape[3]])
 
     def _tf_compiled(function):
         @functools.cache
