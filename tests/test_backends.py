@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,16 @@ def runs(tmp_path_factory):
     """The folder of what the runs wrote, and by backend how each ended and what it printed."""
     folder = tmp_path_factory.mktemp("backends")
     processes = {name: start(name, folder) for name in INSTALLED}
+    # One that hangs is an end of its output too.
+    limit = threading.Timer(1500, lambda: [process.kill() for process in processes.values()])
+    limit.start()
     try:
         printed = {name: _until_written(process) for name, process in processes.items()}
         # Only now are there all checkpoints for each to read.
         for name, process in processes.items():
             printed[name] += process.communicate("read\n" if process.poll() is None else None)[0]
     finally:
+        limit.cancel()
         for process in processes.values():
             process.kill()
             process.wait()

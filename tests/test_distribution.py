@@ -54,7 +54,9 @@ import numpy as np
 
 from mrcnn import training
 from mrcnn.data.loader import BatchLoader
-from tests.tiny import propose_anchors, random_rectangles, tiny_config, weights_of
+from tests.tiny import (
+    backbone_of_blocks, propose_anchors, random_rectangles, tiny_config, weights_of
+)
 
 
 # ROIs are drawn: here those that come first are, whatever the number of images in a batch.
@@ -120,9 +122,10 @@ def test_a_step_on_two_devices_is_the_step_on_one_with_the_same_image():
 
 
 @pytest.mark.slow
-def test_other_optimizers_and_averages_on_two_devices():
+def test_other_optimizers_averages_and_checkpointing_on_two_devices():
     code = f"EAGERLY = False\n{TWO_CPUS}{ONE_AGAINST_TWO}" + (
-        "compare(3, OPTIMIZER='adamw', DECOUPLED_WEIGHT_DECAY=0.1, EMA_MOMENTUM=0.5)"
+        "compare(3, OPTIMIZER='adamw', DECOUPLED_WEIGHT_DECAY=0.1, EMA_MOMENTUM=0.5,"
+        " BACKBONE=staticmethod(backbone_of_blocks), GRADIENT_CHECKPOINTING=True)"
     )
     run(code)
 

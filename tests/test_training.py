@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
+from keras import ops
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -16,7 +16,6 @@ from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader, data_generator
 from mrcnn.inference import build_inference_model
 from mrcnn.mask_rcnn import MaskRCNN
-from mrcnn.nn.backbone import BatchNorm
 from mrcnn.training import (
     build_training_model,
     compile_model,
@@ -35,6 +34,7 @@ from tests.slim import (
 from tests.tiny import (
     Rectangles,
     TinyConfig,
+    backbone_of_blocks,
     propose_anchors,
     random_rectangles,
     run_eagerly,
@@ -458,18 +458,6 @@ def test_half_precision_is_in_the_layers_and_nowhere_else(policy, monkeypatch, t
 
 
 # ---- Gradient checkpointing ----------------------------------------------------------------------
-
-
-def backbone_of_blocks(input_image, stage5=True, train_bn=False):
-    """A convolution and a sum a stage."""
-    x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv1")(input_image)
-    maps = [layers.MaxPooling2D(2)(x)]
-    for stage in (2, 3, 4, 5):
-        x = layers.Conv2D(8, 1, strides=min(stage - 1, 2), name=f"res{stage}a_branch1")(maps[-1])
-        y = layers.Conv2D(8, 3, padding="same", name=f"res{stage}a_branch2a")(x)
-        y = BatchNorm(name=f"bn{stage}a_branch2a")(y, training=train_bn)
-        maps.append(layers.Activation("relu")(layers.Add()([x, y])))
-    return maps
 
 
 def test_a_step_that_computes_blocks_again_changes_the_weights_alike(monkeypatch):

@@ -31,6 +31,18 @@ def tiny_backbone(input_image, stage5=True, train_bn=False):
     return maps
 
 
+def backbone_of_blocks(input_image, stage5=True, train_bn=False):
+    """A convolution and a sum a stage."""
+    x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv1")(input_image)
+    maps = [layers.MaxPooling2D(2)(x)]
+    for stage in (2, 3, 4, 5):
+        x = maps[-1] if stage == 2 else layers.MaxPooling2D(2)(maps[-1])
+        y = layers.Conv2D(8, 3, padding="same", name=f"res{stage}a_branch2a")(x)
+        y = BatchNorm(name=f"bn{stage}a_branch2a")(y, training=train_bn)
+        maps.append(layers.Activation("relu")(layers.Add()([x, y])))
+    return maps
+
+
 class TinyConfig(Config):
     NAME = "tiny"
     BACKBONE = staticmethod(tiny_backbone)

@@ -91,16 +91,27 @@ def run_blocks(
 def block_ends(output: KerasTensor, source: KerasTensor) -> list[KerasTensor]:
     """Sums on the way to a tensor that depend on nothing before the last one but on that itself.
 
-    In a ResNet, the ends of its blocks.
+    In a ResNet, the ends of its blocks. An activation of a sum stands for it: TensorFlow computes
+    both in one, unless something else needs the sum.
     """
-    ends = []
-    for symbol in _between(source, output):
+    ends: list[KerasTensor] = []
+    way = _between(source, output)
+    activated = {id(_node(x).input_tensors[0]) for x in way if _is_activation(x)}
+    for symbol in way:
+        summed = _node(symbol).input_tensors[0] if _is_activation(symbol) else symbol
+        is_sum = isinstance(_node(summed).operation, layers.Add)
         last = ends[-1] if ends else source
-        if isinstance(_node(symbol).operation, layers.Add) and not any(
-            _node(needed).is_input for needed in _between(last, symbol)
+        if (
+            is_sum
+            and id(symbol) not in activated
+            and not any(_node(needed).is_input for needed in _between(last, symbol))
         ):
             ends.append(symbol)
     return ends
+
+
+def _is_activation(symbol: KerasTensor) -> bool:
+    return isinstance(_node(symbol).operation, layers.Activation)
 
 
 def _between(source: KerasTensor, output: KerasTensor) -> list[KerasTensor]:
