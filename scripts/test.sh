@@ -4,8 +4,8 @@
 #   scripts/test.sh [pytest arguments]       paths are relative to the repository
 #   scripts/test.sh -m "slow or not slow"    the long tests too, and all of them on each backend
 #
-# JAX runs beside TensorFlow, each on about one processor core. PyTorch is tried where it is
-# installed, which takes `.venv/bin/python -m pip install torch`.
+# TensorFlow's tests run in two processes, `-n 0` among the arguments makes it one; JAX runs beside
+# them. PyTorch is tried where it is installed, which takes `.venv/bin/python -m pip install torch`.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -45,7 +45,7 @@ echo "== ruff"
 test_on_others "$@" >"$log" 2>&1 &
 others=$!
 echo "== pytest on TensorFlow"
-KERAS_BACKEND=tensorflow "$python" -m pytest -q "$@" || status=$?
+KERAS_BACKEND=tensorflow "$python" -m pytest -q -n 2 --dist loadfile "$@" || status=$?
 wait "$others" || status=$?
 others=""
 cat "$log"
