@@ -178,6 +178,10 @@ def test_a_users_batch_norm_in_a_callable_backbone(tmp_path, monkeypatch, train_
 # ---- Training --------------------------------------------------------------------------------
 
 
+# Sums on several threads differ by up to 2e-5; a step moves weights by 7e-4, 4e-4 of it momentum.
+AFTER_A_STEP = {"rtol": 1e-4, "atol": 5e-5}
+
+
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """A training model after a step, and a batch; ROIs are always the same."""
@@ -204,7 +208,7 @@ def test_a_training_model_trains_on_as_if_it_had_not_been_saved(trained, tmp_pat
     assert logs[0].keys() == logs[1].keys()
     for name in logs[0]:
         np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=1e-4, err_msg=name)
-    assert_equal_weights(loaded, model.keras_model, rtol=1e-4, atol=1e-5)
+    assert_equal_weights(loaded, model.keras_model, **AFTER_A_STEP)
 
 
 def test_a_training_model_in_h5_keeps_all_but_momentum(trained, tmp_path):
@@ -221,7 +225,7 @@ def test_a_training_model_in_h5_keeps_all_but_momentum(trained, tmp_path):
     loaded.run_eagerly = True
     for network in (loaded, model.keras_model):
         network.train_on_batch(batch)
-    assert_equal_weights(loaded, model.keras_model, rtol=1e-4, atol=1e-5)
+    assert_equal_weights(loaded, model.keras_model, **AFTER_A_STEP)
 
 
 @pytest.mark.slow
