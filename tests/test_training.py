@@ -50,6 +50,7 @@ KERNELS = "conv1 res4b_branch2b fpn_c3p3 mrcnn_class_logits mrcnn_mask rpn_class
 def reference_model(monkeypatch):
     """The slim training model with the reference weights and TensorFlow 1.15's order of ties."""
     use_ties_of_tf115(monkeypatch)
+    keras.utils.set_random_seed(0)
     model = build_training_model(SlimTrainingConfig())
     seed_weights(model, 11)
     return model
@@ -103,17 +104,19 @@ def test_four_steps_are_the_originals(layers, reference_model, batch, golden):
 
     for name in steps:
         np.testing.assert_allclose(losses[name][0], steps[name][0], rtol=1e-5, err_msg=name)
-    # From the second step on, ROIs whose scores are 1 to the last bit but for rounding change
-    # places: four runs of this package differ from the reference by -1.1 to +0.1 % in the second
-    # step's mrcnn_class_loss and by up to 5 % in the fourth's box loss, and from each other by as
-    # much. Losses that no such tie touches stay equal.
+    # Which ROIs are trained on is drawn wherever there are too many, and the reference's draws cannot
+    # be had: of the second step's negatives 195 are taken in one image, and from the third step on 16
+    # positives. Over 140 seeds that moves the second step's mrcnn_class_loss by -1.4 to +0.9 %, later
+    # box losses by -10 to +4 %, the other losses by up to 5 %, their sum by 1 %. What no draw touches
+    # stays equal, and seeds that take the reference's positives agree there to 2e-4.
     for name in ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss"):
-        np.testing.assert_allclose(losses[name][1], steps[name][1], rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(losses[name][1], steps[name][1], rtol=5e-4, err_msg=name)
     second, wanted = losses["mrcnn_class_loss"][1], steps["mrcnn_class_loss"][1]
-    np.testing.assert_allclose(second, wanted, rtol=0.02)
+    np.testing.assert_allclose(second, wanted, rtol=0.03)
     for name in steps:
-        np.testing.assert_allclose(losses[name], steps[name], rtol=0.08, err_msg=name)
-    np.testing.assert_allclose(losses["loss"], steps["loss"], rtol=0.01)
+        rtol = 0.2 if name == "mrcnn_bbox_loss" else 0.08
+        np.testing.assert_allclose(losses[name], steps[name], rtol=rtol, err_msg=name)
+    np.testing.assert_allclose(losses["loss"], steps["loss"], rtol=0.02)
 
     for name in KERNELS:
         kernel = layer_of(reference_model, name).get_weights()[0]
@@ -123,7 +126,8 @@ def test_four_steps_are_the_originals(layers, reference_model, batch, golden):
         if not change.any():
             np.testing.assert_array_equal(kernel, start)
             continue
-        assert error.max() < 0.06 * change.max(), name
+        # Seen over the same seeds: 0.065 where masks are made, 0.02 elsewhere.
+        assert error.max() < (0.13 if name == "mrcnn_mask" else 0.04) * change.max(), name
         assert np.median(error) < 0.005 * change.max(), name
 
 
