@@ -16,6 +16,7 @@ from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader, data_generator
 from mrcnn.inference import build_inference_model
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.nn import sampling
 from mrcnn.training import (
     build_training_model,
     compile_model,
@@ -45,12 +46,36 @@ from tests.tiny import (
 DATA = random_rectangles(4, seed=1)
 KERNELS = "conv1 res4b_branch2b fpn_c3p3 mrcnn_class_logits mrcnn_mask rpn_class_raw".split()
 
+# Positives that the reference left out, `[2, (y1, x1, y2, x2)]` normalised, by layers and step. Its
+# second image had 17 in the third step of "all" (so one box is here twice) and 18 in the fourth
+# step of both; it drew 16. Of the 17 and 153 choices these give its losses, to 0.1 %; the next best
+# miss them by 0.24 to 0.4 %.
+LEFT_OUT = {
+    ("all", 2): [[0.3417, 0.2956, 0.4171, 0.4447], [0.3417, 0.2956, 0.4171, 0.4447]],
+    ("all", 3): [[0.5212, 0.5783, 0.6029, 0.7278], [0.6467, 0.3267, 0.7294, 0.4725]],
+    ("heads", 3): [[0.7131, 0.4880, 0.7931, 0.6325], [0.6498, 0.2680, 0.7288, 0.4161]],
+}
+
+
+@pytest.fixture
+def left_out(monkeypatch):
+    """Variable `[2, 4]`: no proposal within 0.005 of these boxes is positive."""
+    boxes = keras.Variable(np.zeros((2, 4)))
+    match = sampling.match_proposals
+
+    def matched(proposals, gt_class_ids, gt_boxes):
+        positive, negative, gt_index = match(proposals, gt_class_ids, gt_boxes)
+        distance = ops.max(ops.abs(proposals[:, :, None] - boxes), axis=-1)
+        return positive & ops.all(distance > 0.005, axis=-1), negative, gt_index
+
+    monkeypatch.setattr(sampling, "match_proposals", matched)
+    return boxes
+
 
 @pytest.fixture
 def reference_model(monkeypatch):
     """The slim training model with the reference weights and TensorFlow 1.15's order of ties."""
     use_ties_of_tf115(monkeypatch)
-    keras.utils.set_random_seed(0)
     model = build_training_model(SlimTrainingConfig())
     seed_weights(model, 11)
     return model
@@ -91,32 +116,26 @@ def test_detection_targets_and_losses_are_the_originals(reference_model, batch, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", ["all", "heads"])
-def test_four_steps_are_the_originals(layers, reference_model, batch, golden):
+def test_four_steps_are_the_originals(layers, left_out, reference_model, batch, golden):
     expected = golden("training.npz")
     steps = dict(zip(expected["metrics_names"], expected[f"steps_{layers}"].T, strict=True))
     set_trainable(reference_model, layers)
     compile_model(reference_model, SlimTrainingConfig(), 0.002, 0.9)
     logs = []
-    for _ in range(4):
+    for step in range(4):
+        left_out.assign(LEFT_OUT.get((layers, step), np.zeros((2, 4))))
         reference_model.reset_metrics()
         logs.append(reference_model.train_on_batch(batch, return_dict=True))
     losses = {name: np.array([float(log[name]) for log in logs]) for name in steps}
 
     for name in steps:
         np.testing.assert_allclose(losses[name][0], steps[name][0], rtol=1e-5, err_msg=name)
-    # Which ROIs are trained on is drawn wherever there are too many, and the reference's draws cannot
-    # be had: of the second step's negatives 195 are taken in one image, and from the third step on 16
-    # positives. Over 140 seeds that moves the second step's mrcnn_class_loss by -1.4 to +0.9 %, later
-    # box losses by -10 to +4 %, the other losses by up to 5 %, their sum by 1 %. What no draw touches
-    # stays equal, and seeds that take the reference's positives agree there to 2e-4.
-    for name in ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss"):
-        np.testing.assert_allclose(losses[name][1], steps[name][1], rtol=5e-4, err_msg=name)
-    second, wanted = losses["mrcnn_class_loss"][1], steps["mrcnn_class_loss"][1]
-    np.testing.assert_allclose(second, wanted, rtol=0.03)
+    # One draw is left: the second step takes 195 negatives of one image, which over 90 seeds moves
+    # its mrcnn_class_loss by -1.1 to +0.7 %. The last two steps stay within 0.15 % of it.
     for name in steps:
-        rtol = 0.2 if name == "mrcnn_bbox_loss" else 0.08
-        np.testing.assert_allclose(losses[name], steps[name], rtol=rtol, err_msg=name)
-    np.testing.assert_allclose(losses["loss"], steps["loss"], rtol=0.02)
+        rtol = {"mrcnn_class_loss": 0.03, "loss": 0.005}.get(name, 5e-4)
+        np.testing.assert_allclose(losses[name][1], steps[name][1], rtol=rtol, err_msg=name)
+        np.testing.assert_allclose(losses[name][2:], steps[name][2:], rtol=4e-3, err_msg=name)
 
     for name in KERNELS:
         kernel = layer_of(reference_model, name).get_weights()[0]
@@ -126,8 +145,7 @@ def test_four_steps_are_the_originals(layers, reference_model, batch, golden):
         if not change.any():
             np.testing.assert_array_equal(kernel, start)
             continue
-        # Seen over the same seeds: 0.065 where masks are made, 0.02 elsewhere.
-        assert error.max() < (0.13 if name == "mrcnn_mask" else 0.04) * change.max(), name
+        assert error.max() < 0.04 * change.max(), name
         assert np.median(error) < 0.005 * change.max(), name
 
 
