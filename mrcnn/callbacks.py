@@ -26,7 +26,8 @@ class CocoEvaluation(keras.callbacks.Callback):
     The figures go, as `val_bbox_AP`, `val_segm_AP50` and so on, into the epoch's logs, and so into
     History, TensorBoard and whatever monitors them; and, a row an epoch, into `coco_ap.csv` in
     the run's folder. The weights with the best segm AP of the run lie beside its checkpoints as
-    `mask_rcnn_<name>_best.h5`. A resumed run goes on with the file and the best of before.
+    `mask_rcnn_<name>_best.h5`. A resumed run goes on with the file and the best of before;
+    checkpoints come first, so a run that is stopped while it evaluates lacks that epoch's figures.
 
     Args:
         model: the `MaskRCNN` that trains.
