@@ -151,6 +151,8 @@ class TrainingModel(Network):
         sizes = [size for size in _MASK_ROWS if size < rows]
         if training and self.get_layer("mrcnn_mask_bn1").train_bn is not False:
             sizes = []  # all rows count in the statistics
+        if training and not backend.convolves_in_branches():
+            sizes = []
 
         def of_size(size):
             def masks(boxes, *values):

@@ -109,6 +109,38 @@ def test_convolutions_of_rois(kernel_size, padding):
     check(randomized(keras.Model(x, y)), random_images(2, 6, 5, 5, 3))
 
 
+@pytest.mark.parametrize("kernel_size", [(2, 2), (1, 3)])
+@pytest.mark.parametrize("use_bias, normalised", [(True, False), (True, True), (False, False)])
+def test_cells_of_rois_that_become_blocks(kernel_size, use_bias, normalised):
+    x = keras.Input((6, 4, 5, 3))
+    settings = {"strides": kernel_size, "use_bias": use_bias, "name": "deconv"}
+    layer = layers.Conv2DTranspose(2, kernel_size, **settings)
+    y = PerROI(layer)(x)
+    y = layers.Activation("relu")(norm()(y, training=False) if normalised else y)
+    model = randomized(keras.Model(x, y))
+    rois = random_images(2, 6, 4, 5, 3)
+    check(model, rois)
+
+    def with_kernel(kernel, run):
+        with keras.StatelessScope(state_mapping=[(layer.kernel, kernel)]):
+            return ops.mean(ops.square(run(ops.convert_to_tensor(rois))))
+
+    kernel = ops.convert_to_numpy(layer.kernel)
+    ways = [model, lambda value: folded.run([y], [(x, value)])[0]]
+    wanted, found = (
+        gradients(lambda value, run=run: with_kernel(value, run), kernel)[0] for run in ways
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(found).max() > 0.01
+
+
+@pytest.mark.parametrize("settings", [{"strides": 1}, {"padding": "same"}, {"output_padding": 1}])
+def test_what_makes_no_blocks_is_left_alone(settings):
+    x = keras.Input((3, 4, 4, 3))
+    y = PerROI(layers.Conv2DTranspose(2, 2, **{"strides": 2, "name": "deconv", **settings}))(x)
+    check(randomized(keras.Model(x, y)), random_images(2, 3, 4, 4, 3))
+
+
 def test_models_inside_a_model_and_shared_ones():
     inner_x = keras.Input((None, None, 3))
     inner = keras.Model(inner_x, layers.Conv2D(3, 3, padding="same", activation="relu")(inner_x))
