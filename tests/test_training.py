@@ -11,7 +11,7 @@ from keras import ops
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from mrcnn import training, weights
+from mrcnn import backend, training, weights
 from mrcnn.config import LOSS_NAMES, Config
 from mrcnn.data.loader import BatchLoader, data_generator
 from mrcnn.inference import build_inference_model
@@ -205,6 +205,25 @@ def test_the_mask_head_sees_no_more_rows_than_can_be_positive(traced):
     rows = outputs["mrcnn_mask"].shape[1]
     assert rows == int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO)
     assert positives.any() and not positives[:, rows:].any()
+
+
+@pytest.mark.parametrize("few", [(1, 2, 5), (5,)])
+def test_masks_of_the_positive_rows_are_those_of_all_rows(few, monkeypatch):
+    monkeypatch.setattr(training, "_MASK_ROWS", few)
+    switched, switch = [], ops.switch
+    monkeypatch.setattr(ops, "switch", lambda *a: switched.append(len(a[1])) or switch(*a))
+    found = []
+    for in_branches in (True, False):
+        monkeypatch.setattr(backend, "convolves_in_branches", lambda value=in_branches: value)
+        model, _, batch = tiny_model()
+        found.append(model(batch, training=True))
+    assert switched == [len(few) + 1]
+    by_few, by_all = found
+    positive = np.asarray(by_all["target_class_ids"])[:, : by_all["mrcnn_mask"].shape[1]] > 0
+    np.testing.assert_array_equal(by_few["target_class_ids"], by_all["target_class_ids"])
+    masks = [np.asarray(outputs["mrcnn_mask"]) for outputs in found]
+    np.testing.assert_allclose(*(mask[positive] for mask in masks), atol=1e-6)
+    assert masks[0].shape == masks[1].shape and positive.any()
 
 
 def test_loss_weights_scale_the_sum_and_what_is_reported():
