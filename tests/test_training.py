@@ -130,8 +130,8 @@ def test_four_steps_are_the_originals(layers, left_out, reference_model, batch, 
 
     for name in steps:
         np.testing.assert_allclose(losses[name][0], steps[name][0], rtol=1e-5, err_msg=name)
-    # One draw is left: the second step takes 195 negatives of one image, which over 90 seeds moves
-    # its mrcnn_class_loss by -1.1 to +0.7 %. The last two steps stay within 0.15 % of it.
+    # One draw is left: the second step takes 195 negatives of one image, which over 90 runs moved
+    # its mrcnn_class_loss by -1.1 to +0.7 %. The last two steps were within 0.15 %.
     for name in steps:
         rtol = {"mrcnn_class_loss": 0.03, "loss": 0.005}.get(name, 5e-4)
         np.testing.assert_allclose(losses[name][1], steps[name][1], rtol=rtol, err_msg=name)
