@@ -3,4 +3,6 @@
 Importing this package loads nothing else; import the module you need, such as `mrcnn.model`.
 """
 
-__version__ = "0.1.0"
+from mrcnn import moved as moved  # old names of modules go on working
+
+__version__ = "0.2.0"

@@ -13,16 +13,18 @@ read, so that they are right whenever and wherever an attribute was changed.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import math
 import numbers
-import os
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
+
+from mrcnn.files import read_json, write_text
+from mrcnn.messages import did_you_mean
+from mrcnn.types import PathLike
 
 RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -198,25 +200,21 @@ class Config:
             print(f"{name:30} {getattr(self, name)}")
         print()
 
-    def to_json(self, path: str | os.PathLike) -> None:
+    def to_json(self, path: PathLike) -> None:
         """Write every setting but the derived ones to a JSON file, `from_json` reads it back.
 
         Raises:
             ValueError: a setting that JSON cannot hold, a callable BACKBONE for one.
         """
-        path = Path(path)
         values = {name: getattr(self, name) for name in self.names() if not self._follows(name)}
         try:
             text = json.dumps(values, indent=2, default=_plain)
         except TypeError as error:
             raise ValueError(f"this Config cannot be written to {path}: {error}.") from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_text(path, text + "\n")
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike) -> Config:
+    def from_json(cls, path: PathLike) -> Config:
         """A Config of this class with the settings of a JSON file; `//` comments are allowed.
 
         Raises:
@@ -229,6 +227,18 @@ class Config:
             if name not in known:
                 raise ValueError(f"{path}: unknown setting {name!r}.{did_you_mean(name, known)}")
             setattr(config, name, _like(getattr(config, name), value))
+        return config
+
+    def for_detection(self) -> Config:
+        """A copy of a training Config for detection: one whole image at a time.
+
+        IMAGE_RESIZE_MODE "crop" becomes "pad64", which shows whole images at the scale of the
+        crops.
+        """
+        config = copy.copy(self)
+        config.GPU_COUNT = config.IMAGES_PER_GPU = 1
+        if config.IMAGE_RESIZE_MODE == "crop":
+            config.IMAGE_RESIZE_MODE = "pad64"
         return config
 
     def validate(self) -> None:
@@ -497,8 +507,9 @@ def _wanted_kind(name: str, default):
         return words, lambda value: _is_number_list(value) and len(value) == 4
     if name in _SHAPES:
         words = "two whole numbers, (height, width)"
-        return words, lambda value: (
-            _is_number_list(value) and len(value) == 2 and all(map(_is_whole, value))
+        return (
+            words,
+            lambda value: _is_number_list(value) and len(value) == 2 and all(map(_is_whole, value)),
         )
     if isinstance(default, bool):
         return "True or False", _is_bool
@@ -529,31 +540,16 @@ def _like(default, value):
     return value
 
 
-def read_settings(path: str | os.PathLike) -> dict:
+def read_settings(path: PathLike) -> dict:
     """The object that a JSON file holds; `//` comments are allowed.
 
     Raises:
         FileNotFoundError: there is no such file; ValueError: no JSON, or no object.
     """
-    try:
-        values = json.loads(_without_comments(Path(path).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+    values = read_json(path, comments=True)
     if not isinstance(values, dict):
         raise ValueError(
             f"{path} holds a JSON {type(values).__name__}; a configuration is an object, "
             '{"NAME": …, …}.'
         )
     return values
-
-
-def _without_comments(text: str) -> str:
-    """JSON text without its `//` comments; a string that holds `//` stays whole."""
-    string_or_comment = r'("(?:\\.|[^"\\])*")|//[^\n]*'
-    return re.sub(string_or_comment, lambda match: match.group(1) or "", text)
-
-
-def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""

@@ -18,9 +18,7 @@ from mrcnn import losses
 from mrcnn.geometry import boxes
 from mrcnn.nn import detections, proposals, sampling
 
-COCO_MODEL_URL = (
-    "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
-)
+COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
 
 
 # ---- Layers that take a Config ---------------------------------------------------------------

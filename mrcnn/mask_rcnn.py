@@ -1,12 +1,12 @@
 """MaskRCNN, what users hold: methods that say what is done and delegate how.
 
-    model = MaskRCNN(mode="training", config=config, model_dir="logs")
-    model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
-    model.train(train_set, val_set, learning_rate=0.001, epochs=30, layers="heads")
+model = MaskRCNN(mode="training", config=config, model_dir="logs")
+model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
+model.train(train_set, val_set, learning_rate=0.001, epochs=30, layers="heads")
 
-    model = MaskRCNN(mode="inference", config=config, model_dir="logs")
-    model.load_weights(model.find_last())
-    results = model.detect([image])
+model = MaskRCNN(mode="inference", config=config, model_dir="logs")
+model.load_weights(model.find_last())
+results = model.detect([image])
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import os
 import keras
 import numpy as np
 
-from mrcnn import distribution, inference, inspection, training, weights
+from mrcnn import detection, inspection, training, weights
 from mrcnn.config import Config
+from mrcnn.training import distribution
 
 logger = logging.getLogger("mrcnn")
 
@@ -78,7 +79,7 @@ class MaskRCNN:
         if mode == "training":
             return training.build_training_model(config)
         with distribution.data_on(None):
-            return inference.build_inference_model(config)
+            return detection.build_inference_model(config)
 
     # ---- Weights and runs -------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ class MaskRCNN:
     # ---- Detection --------------------------------------------------------------------------
 
     def detect(self, images, verbose: int = 0) -> list[dict]:
-        """Detect objects in any number of images of any sizes, see `inference.detect`.
+        """Detect objects in any number of images of any sizes, see `detection.detect`.
 
         Args:
             images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
@@ -223,7 +224,7 @@ class MaskRCNN:
                 log("image", image)
         # A callback detects while a model on several devices trains.
         with distribution.data_on(None):
-            return inference.detect(
+            return detection.detect(
                 self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
             )
 
@@ -243,20 +244,20 @@ class MaskRCNN:
             for image in molded_images:
                 log("image", image)
         with distribution.data_on(None):
-            outputs = inference.predict(
+            outputs = detection.predict(
                 self.keras_model, self.get_anchors(shape), molded_images, image_metas
             )
         count = len(molded_images)
         window = [0, 0, *shape[:2]]
         return list(
-            inference.unmold_batch(
+            detection.unmold_batch(
                 outputs, [shape] * count, shape, [window] * count, self.unmold_detections
             )
         )
 
     def mold_inputs(self, images):
         """Images of one size as a batch `[N, H, W, channels]`, their metas and windows."""
-        molded, metas, windows = inference.mold_inputs(images, self.config)
+        molded, metas, windows = detection.mold_inputs(images, self.config)
         shapes = sorted({image.shape for image in molded})
         if len(shapes) > 1:
             raise ValueError(
@@ -265,18 +266,16 @@ class MaskRCNN:
             )
         return np.stack(molded), metas, windows
 
-    def unmold_detections(
-        self, detections, mrcnn_mask, original_image_shape, image_shape, window
-    ):
-        """One image's outputs in pixels of the original, see `inference.unmold_detections`."""
-        return inference.unmold_detections(
+    def unmold_detections(self, detections, mrcnn_mask, original_image_shape, image_shape, window):
+        """One image's outputs in pixels of the original, see `detection.unmold_detections`."""
+        return detection.unmold_detections(
             detections, mrcnn_mask, original_image_shape, image_shape, window
         )
 
     @functools.cached_property
     def _anchors(self):
         # Not in __init__, which subclasses replace.
-        return inference.AnchorCache(self.config)
+        return detection.AnchorCache(self.config)
 
     def get_anchors(self, image_shape) -> np.ndarray:
         """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""

@@ -1,11 +1,11 @@
 """The original's `mrcnn.model`: its names, from where they live here."""
 
 from mrcnn.config import compute_backbone_shapes as compute_backbone_shapes
-from mrcnn.data.image import compose_image_meta as compose_image_meta
 from mrcnn.data.image import mold_image as mold_image
-from mrcnn.data.image import parse_image_meta as parse_image_meta
-from mrcnn.data.image import split_image_meta as parse_image_meta_graph
 from mrcnn.data.image import unmold_image as unmold_image
+from mrcnn.data.image_meta import compose_image_meta as compose_image_meta
+from mrcnn.data.image_meta import parse_image_meta as parse_image_meta
+from mrcnn.data.image_meta import split_image_meta as parse_image_meta_graph
 from mrcnn.data.loader import data_generator as data_generator
 from mrcnn.data.loader import load_image_gt as load_image_gt
 from mrcnn.data.targets import build_detection_targets as build_detection_targets

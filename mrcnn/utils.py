@@ -4,10 +4,10 @@ from mrcnn.data.dataset import Dataset as Dataset
 from mrcnn.data.image import mold_mask as mold_mask
 from mrcnn.data.image import resize_image as resize_image
 from mrcnn.data.image import resize_mask as resize_mask
-from mrcnn.evaluation import compute_ap as compute_ap
-from mrcnn.evaluation import compute_ap_range as compute_ap_range
-from mrcnn.evaluation import compute_matches as compute_matches
-from mrcnn.evaluation import compute_recall as compute_recall
+from mrcnn.evaluation.image_ap import compute_ap as compute_ap
+from mrcnn.evaluation.image_ap import compute_ap_range as compute_ap_range
+from mrcnn.evaluation.image_ap import compute_matches as compute_matches
+from mrcnn.evaluation.image_ap import compute_recall as compute_recall
 from mrcnn.geometry.anchors import generate_anchors as generate_anchors
 from mrcnn.geometry.anchors import generate_pyramid_anchors as generate_pyramid_anchors
 from mrcnn.geometry.boxes import apply_box_deltas as apply_box_deltas

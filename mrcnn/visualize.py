@@ -29,7 +29,7 @@ from matplotlib import path as mpath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrcnn.evaluation import compute_matches
+from mrcnn.evaluation.image_ap import compute_matches
 from mrcnn.geometry.masks import extract_bboxes, unmold_mask
 
 # The original's name for where its checkout lay: the folder that holds `mrcnn`.

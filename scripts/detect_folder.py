@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.formats.coco import entries_by_id, read_json  # noqa: E402
-from mrcnn.results import (  # noqa: E402
+from mrcnn.detection.result_files import (  # noqa: E402
     FORMATS,
     open_jsonl,
     open_parquet,
@@ -115,7 +115,7 @@ def open_results(arguments, settings: dict[str, str]):
 
 def detect(arguments) -> int:
     """Do what the command line says; the exit status."""
-    from mrcnn.folder import detect_folder, run_settings
+    from mrcnn.detection.folder import detect_folder, run_settings
     from mrcnn.model import MaskRCNN
 
     start = time.monotonic()

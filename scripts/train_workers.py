@@ -105,7 +105,7 @@ def run_worker(arguments: argparse.Namespace) -> None:
         sys.path.append(ROOT_DIR)
     import keras
 
-    from mrcnn import distribution
+    from mrcnn.training import distribution
 
     distribution.join(arguments.address, arguments.workers, arguments.index)
     # Scripts that draw a data set or split one at random must do it alike.

@@ -18,9 +18,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from mrcnn import weights  # noqa: E402
-from mrcnn.callbacks import CocoEvaluation  # noqa: E402
 from mrcnn.config import LOSS_NAMES  # noqa: E402
 from mrcnn.mask_rcnn import MaskRCNN  # noqa: E402
+from mrcnn.training.callbacks import CocoEvaluation  # noqa: E402
 from tests.slim import SlimInferenceConfig, seed_weights  # noqa: E402
 from tests.tiny import (  # noqa: E402
     propose_anchors,

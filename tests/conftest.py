@@ -27,7 +27,7 @@ import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
 GOLDENS = TESTS / "goldens"
-BACKEND_TESTS = ("geometry", "nn", "test_backend.py", "test_losses.py")
+BACKEND_TESTS = ("geometry", "nn", "execution", "test_backend.py", "test_losses.py")
 # Of these, what JAX and PyTorch try without `-m "slow or not slow"`: the primitives against their
 # slow twins, losses, what every layer keeps, and the reference numbers of one network.
 QUICK_ON_BACKENDS = (

@@ -89,6 +89,7 @@ def non_max_suppression_tf115(boxes, scores, max_output_size, iou_threshold, sco
     shape of the heap decides. The seeded weights drive hundreds of scores to exactly 1, and the
     reference proposals cannot be had without that order. TensorFlow 2 lets the first row go first.
     """
+
     def batch(boxes, scores):
         shape = (len(scores), max_output_size)
         indices, valid = np.zeros(shape, np.int32), np.zeros(shape, bool)

@@ -133,9 +133,7 @@ def test_proposals_step_by_step(model, pillar, capsys):
     assert isinstance(rpn, OrderedDict)
     assert list(rpn) == [name for name, _ in steps_of(model, pillar)]
     assert all(isinstance(array, np.ndarray) for array in rpn.values())
-    for line, (name, array) in zip(
-        capsys.readouterr().out.splitlines(), rpn.items(), strict=True
-    ):
+    for line, (name, array) in zip(capsys.readouterr().out.splitlines(), rpn.items(), strict=True):
         assert line.startswith(name) and str(array.shape) in line
 
     anchors = model.get_anchors((64, 64, 3))

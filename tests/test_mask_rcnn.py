@@ -146,6 +146,7 @@ def test_nothing_to_do_says_so(stages, caplog):
 
 # ---- Resuming ----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("train_bn", [False, pytest.param(None, marks=pytest.mark.slow)])
 def test_two_epochs_equal_one_and_another_resumed(tmp_path, eager, monkeypatch, train_bn):
     # The loader draws by seed and epoch, so only the choice among ROIs goes on otherwise.
@@ -228,9 +229,7 @@ def test_train_with_augmentation_but_for_some_sources(tmp_path, eager):
 
     model = training_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0)
     inked = Inked(0.5)
-    model.train(
-        TRAIN, None, 1e-4, 1, "heads", augmentation=inked, no_augmentation_sources=["tiny"]
-    )
+    model.train(TRAIN, None, 1e-4, 1, "heads", augmentation=inked, no_augmentation_sources=["tiny"])
     assert Inked.seen == 0
     model.train(
         TRAIN, None, 1e-4, 2, "heads", augmentation=inked, no_augmentation_sources=["other"]

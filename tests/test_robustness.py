@@ -11,7 +11,7 @@ import pytest
 from mrcnn import training
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.loader import BatchLoader, load_image_gt
-from mrcnn.inference import build_inference_model
+from mrcnn.detection import build_inference_model
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import build_training_model
 from tests.tiny import (
@@ -86,9 +86,7 @@ def noise(*shape, dtype=np.uint8):
 # ---- Odd images --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), pytest.param((1, 50), marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.parametrize("shape", [(1, 1), pytest.param((1, 50), marks=pytest.mark.slow)], ids=str)
 def test_images_of_a_pixel_or_a_line(monkeypatch, tmp_path, shape):
     sample = (noise(*shape, 3), np.ones((*shape, 1), bool), [1])
     batches, _, _ = whole_way(Given([sample] * 2), monkeypatch, tmp_path)
@@ -175,8 +173,9 @@ def test_objects_of_one_pixel(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("use_mini_mask", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_hundred_objects_are_cut_to_max_gt_instances(monkeypatch, tmp_path, use_mini_mask):
-    content = [(1 + i % 3, (i // 18 * 3, i % 18 * 3, i // 18 * 3 + 8, i % 18 * 3 + 9))
-               for i in range(300)]
+    content = [
+        (1 + i % 3, (i // 18 * 3, i % 18 * 3, i // 18 * 3 + 8, i % 18 * 3 + 9)) for i in range(300)
+    ]
     dataset = Rectangles([content] * 2)
     batches, logs, _ = whole_way(
         dataset, monkeypatch, tmp_path, MAX_GT_INSTANCES=100, USE_MINI_MASK=use_mini_mask
@@ -202,9 +201,7 @@ def with_inputs(batch, image, **changes):
     return changed
 
 
-@pytest.mark.parametrize(
-    "empty", [[0], pytest.param([1], marks=pytest.mark.slow), [0, 1]], ids=str
-)
+@pytest.mark.parametrize("empty", [[0], pytest.param([1], marks=pytest.mark.slow), [0, 1]], ids=str)
 def test_images_without_objects_or_positive_anchors_in_a_batch(monkeypatch, empty):
     run_eagerly(monkeypatch)
     keras.utils.set_random_seed(0)

@@ -33,13 +33,13 @@ from mrcnn.data.augment import augment as apply_augmentation
 from mrcnn.data.augment import check_augmentation
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.image import (
-    compose_image_meta,
     match_channels,
     mold_image,
     random_generator,
     resize_image,
     view_resized,
 )
+from mrcnn.data.image_meta import compose_image_meta
 from mrcnn.data.targets import (
     AnchorIndex,
     build_detection_targets,

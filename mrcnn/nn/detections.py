@@ -8,7 +8,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn import backend
-from mrcnn.data.image import split_image_meta
+from mrcnn.data.image_meta import split_image_meta
 from mrcnn.geometry.boxes import apply_box_deltas, box_area, clip_boxes, norm_boxes
 
 

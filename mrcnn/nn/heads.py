@@ -97,8 +97,6 @@ def build_fpn_mask_graph(rois, feature_maps, image_meta, pool_size, num_classes,
             x, 256, 3, "same", f"mrcnn_mask_conv{index}", f"mrcnn_mask_bn{index}", train_bn
         )
     x = PerROI(
-        layers.Conv2DTranspose(
-            256, (2, 2), strides=2, activation="relu", name="mrcnn_mask_deconv"
-        )
+        layers.Conv2DTranspose(256, (2, 2), strides=2, activation="relu", name="mrcnn_mask_deconv")
     )(x)
     return PerROI(layers.Conv2D(num_classes, (1, 1), activation="sigmoid", name="mrcnn_mask"))(x)

@@ -1,8 +1,8 @@
 """The forward pass, once; the training and the inference graph each continue it.
 
-    image -> backbone -> pyramid -> RPN -> proposals
-        training:   -> detection targets -> heads on the sampled ROIs -> what the losses compare
-        inference:  -> class and box of every proposal -> detections -> their masks
+image -> backbone -> pyramid -> RPN -> proposals
+    training:   -> detection targets -> heads on the sampled ROIs -> what the losses compare
+    inference:  -> class and box of every proposal -> detections -> their masks
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from mrcnn.config import Config, compute_backbone_shapes
-from mrcnn.data.image import split_image_meta
+from mrcnn.data.image_meta import split_image_meta
 from mrcnn.geometry.boxes import norm_boxes
 from mrcnn.nn.backbone import STAGE_4_BLOCKS_V1_5, resnet_graph, resnet_v1_5_graph
 from mrcnn.nn.detections import DetectionLayer

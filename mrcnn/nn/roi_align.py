@@ -8,7 +8,7 @@ import keras
 from keras import layers, ops
 
 from mrcnn import backend
-from mrcnn.data.image import split_image_meta
+from mrcnn.data.image_meta import split_image_meta
 from mrcnn.geometry.boxes import split_box
 
 

@@ -630,8 +630,8 @@ def run_training(arguments) -> None:
     """The command `train`."""
     import keras
 
-    from mrcnn.callbacks import CocoEvaluation
     from mrcnn.model import MaskRCNN
+    from mrcnn.training.callbacks import CocoEvaluation
 
     config = load_config(arguments)
     dataset_train, _ = load_split(arguments, "train")
@@ -663,8 +663,8 @@ def run_training(arguments) -> None:
 
 def run_evaluation(arguments):
     """The command `evaluate`."""
-    from mrcnn.callbacks import detection_config
     from mrcnn.model import MaskRCNN
+    from mrcnn.training.callbacks import detection_config
 
     config = detection_config(load_config(arguments))
     if arguments.batch_size is not None:

@@ -226,8 +226,8 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
     """
     import keras
 
-    from mrcnn.callbacks import CocoEvaluation, StepLog
     from mrcnn.model import MaskRCNN
+    from mrcnn.training.callbacks import CocoEvaluation, StepLog
 
     parts = split_objects(settings, fold)
     train_set = load_dataset(settings, parts["train"])
@@ -411,7 +411,7 @@ def evaluate(settings: Settings, split: str = "validation", fold: int = 0) -> di
         ValueError: the split is empty.
     """
     from mrcnn import evaluation
-    from mrcnn.callbacks import detection_config
+    from mrcnn.training.callbacks import detection_config
 
     ids = split_objects(settings, fold)[split]
     if not ids:
@@ -563,7 +563,7 @@ def run_prepare(settings: Settings, arguments) -> None:
 
 def run_train(settings: Settings, arguments) -> None:
     """The command `train`."""
-    from mrcnn.callbacks import read_table as read_figures
+    from mrcnn.training.callbacks import read_table as read_figures
 
     if not arguments.resume:
         check_pretrained(settings)  # before minutes of drawing galaxies and building the network
@@ -604,7 +604,7 @@ def run_predict(settings: Settings, arguments) -> None:
 
 def run_logs(settings: Settings, arguments) -> None:
     """The command `logs`."""
-    from mrcnn import logs
+    from mrcnn.training import event_files as logs
 
     folders = [run for folder in (arguments.runs or [settings.log_dir]) for run in _runs(folder)]
     out = arguments.out or os.path.join(settings.log_dir, "training.png")
@@ -616,7 +616,7 @@ def run_logs(settings: Settings, arguments) -> None:
 
 
 def _runs(folder: str) -> list[str]:
-    from mrcnn import logs
+    from mrcnn.training import event_files as logs
 
     found = logs.find_runs(folder)
     if not found:

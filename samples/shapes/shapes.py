@@ -1,6 +1,6 @@
 """Coloured squares, circles and triangles, drawn when asked for: no download, quick to learn.
 
-    python samples/shapes/shapes.py train --epochs=3 --steps=100
+python samples/shapes/shapes.py train --epochs=3 --steps=100
 """
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ def gpu_detect(settings: Settings, backbone: str, batch: int) -> dict:
     """`detect` on so many square photographs at once in bfloat16; also the network alone."""
     import numpy as np
 
-    from mrcnn.inference import predict
+    from mrcnn.detection import predict
     from scripts.benchmarks.networks import make_config, make_model, photos
 
     side = 128 if settings.quick else 1024

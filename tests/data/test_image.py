@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from mrcnn.config import RESIZE_MODES, Config
 from mrcnn.data.image import (
-    compose_image_meta,
     match_channels,
     mold_image,
     mold_mask,
-    parse_image_meta,
     random_generator,
     resize_image,
     resize_mask,
     unmold_image,
 )
+from mrcnn.data.image_meta import compose_image_meta, parse_image_meta
 
 
 @pytest.mark.parametrize("case", range(7))

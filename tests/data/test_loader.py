@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.image import parse_image_meta
+from mrcnn.data.image_meta import parse_image_meta
 from mrcnn.data.loader import BatchLoader, data_generator, load_image_gt
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.geometry.masks import compute_overlaps_masks, expand_mask, extract_bboxes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.data.image import compose_image_meta
+from mrcnn.data.image_meta import compose_image_meta
 from mrcnn.geometry import boxes as geometry
 from mrcnn.nn.detections import DetectionLayer, classes_apart
 from tests.gradients import compiled
@@ -118,9 +118,7 @@ def test_a_box_without_area_ends_its_class_and_no_other():
     # One that is not sure enough to be detected ends nothing.
     probs[1] = [0.5, 0.5, 0]
     probs[2] = [0.45, 0.55, 0]
-    found = check_detections(
-        [(rois, probs, np.zeros((4, 3, 4), "f4"))], window, 4, 0.52, 0.3
-    )
+    found = check_detections([(rois, probs, np.zeros((4, 3, 4), "f4"))], window, 4, 0.52, 0.3)
     np.testing.assert_allclose(found[0, :, 5], [0.9, 0.6, 0.55, 0.0])
 
 

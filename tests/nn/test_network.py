@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mrcnn.config import Config
-from mrcnn.inference import AnchorCache, build_inference_model, mold_inputs
+from mrcnn.detection import AnchorCache, build_inference_model, mold_inputs
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.nn.network import training_graph
 from mrcnn.nn.roi_align import PyramidROIAlign

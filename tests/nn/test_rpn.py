@@ -81,7 +81,11 @@ def test_one_model_serves_every_level_with_the_same_weights():
 def test_anchors_of_a_config():
     shapes = compute_backbone_shapes(Config(), (1024, 1024))
     layer = Anchors(
-        Config.RPN_ANCHOR_SCALES, Config.RPN_ANCHOR_RATIOS, shapes, Config.BACKBONE_STRIDES, 1,
+        Config.RPN_ANCHOR_SCALES,
+        Config.RPN_ANCHOR_RATIOS,
+        shapes,
+        Config.BACKBONE_STRIDES,
+        1,
         (1024, 1024),
     )
     assert layer.compute_output_shape((None, 1024, 1024, 3)) == (None, 261888, 4)

@@ -613,9 +613,7 @@ def test_train_continue_and_evaluate_from_the_command_line(tmp_path, monkeypatch
     path = tmp_path / "config.json"
     path.write_text(json.dumps(settings))
     data = [f"--dataset={make_coco(tmp_path / 'coco')}", "--year=2017", f"--logs={tmp_path}"]
-    sample.main(
-        ["train", *data, "--model=random", f"--config={path}", "--steps=1", "--epochs=1"]
-    )
+    sample.main(["train", *data, "--model=random", f"--config={path}", "--steps=1", "--epochs=1"])
     sample.main(["train", *data, "--model=last", "--epochs=2", "--eval-every=2"])
     (run,) = tmp_path.glob("coco2*")
     checkpoints = sorted(path.name for path in run.glob("mask_rcnn_coco_0*.h5"))

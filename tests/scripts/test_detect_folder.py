@@ -15,9 +15,9 @@ import pandas
 import PIL.Image
 import pytest
 
-from mrcnn.folder import in_shard
+from mrcnn.detection.folder import in_shard
+from mrcnn.detection.result_files import read_jsonl
 from mrcnn.mask_rcnn import MaskRCNN
-from mrcnn.results import read_jsonl
 from scripts import detect_folder as script
 from tests.tiny import CLASSES, TinyConfig, propose_anchors, random_rectangles
 
@@ -209,9 +209,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path, weights, kind):
     for _ in range(2):
         before = lines.stat().st_size if lines.exists() else 0
         with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
-            while process.poll() is None and (
-                not lines.exists() or lines.stat().st_size <= before
-            ):
+            while process.poll() is None and (not lines.exists() or lines.stat().st_size <= before):
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.2))
             assert process.poll() is None, "it ended before it was killed"

@@ -89,7 +89,7 @@ def test_workers_draw_the_same_and_take_arguments(tmp_path):
     script = write(
         tmp_path,
         "import random, sys, numpy, helper\n"
-        "from mrcnn import distribution as d\n"
+        "from mrcnn.training import distribution as d\n"
         "open(sys.argv[1] + str(d.worker_index()), 'w').write("
         "f'{d.worker_count()} {random.random()} {numpy.random.random()} {__name__}')\n",
     )
@@ -104,7 +104,7 @@ def test_workers_draw_the_same_and_take_arguments(tmp_path):
 def test_an_error_of_one_worker_ends_both(tmp_path):
     script = write(
         tmp_path,
-        "import time\nfrom mrcnn import distribution\n"
+        "import time\nfrom mrcnn.training import distribution\n"
         "if distribution.worker_index() == 1: raise ValueError('no such folder')\n"
         "time.sleep(1000)\n",
     )

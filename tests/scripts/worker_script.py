@@ -1,6 +1,6 @@
 """What the workers of test_train_workers.py run: a tiny training that writes down its weights.
 
-    worker_script.py LOGS EPOCHS [--resume] [--die WORKER,BATCH]
+worker_script.py LOGS EPOCHS [--resume] [--die WORKER,BATCH]
 """
 
 import os
@@ -14,8 +14,8 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "goldens")]
 
-from mrcnn import distribution  # noqa: E402
 from mrcnn.mask_rcnn import MaskRCNN  # noqa: E402
+from mrcnn.training import distribution  # noqa: E402
 from tests.tiny import propose_anchors, random_rectangles, tiny_config, weights_of  # noqa: E402
 
 

@@ -11,10 +11,11 @@ import pandas
 import PIL.Image
 import pytest
 
-from mrcnn import logs, training
-from mrcnn.callbacks import read_table as read_figures
+from mrcnn import training
 from mrcnn.config import LOSS_NAMES
 from mrcnn.data.loader import BatchLoader
+from mrcnn.training import event_files as logs
+from mrcnn.training.callbacks import read_table as read_figures
 from samples.galaxy import galaxy as g
 from samples.galaxy import markings
 from tests.samples.galaxy.tiny_galaxies import TINY, settings_of, write_config

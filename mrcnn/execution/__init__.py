@@ -1,0 +1,1 @@
+"""How a network's graph is run fast; what it computes is said in `mrcnn/nn`."""

@@ -1,0 +1,150 @@
+"""Files written so that nobody ever sees half of one, and JSON files read as data.
+
+A file is written beside its place under a temporary name, flushed to disk and then renamed. A
+process that is killed leaves the temporary file behind; `remove_leftovers` finds it by its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mrcnn.types import PathLike
+
+# The name comes last: what writes the file may choose the format by its ending.
+_TEMPORARY = re.compile(r"\.part-(?P<host>[\w.-]*?)-(?P<process>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
+# Of a process on another machine nothing can be asked: its file is left over after so long.
+_ABANDONED_SECONDS = 24 * 3600
+
+
+@contextlib.contextmanager
+def written_beside(path: PathLike) -> Iterator[Path]:
+    """A path in the same folder to write to, which becomes `path` when all went well.
+
+    The folder is made if need be. The file is flushed to disk before it gets its name, so that a
+    power failure leaves the old file or the new one, and on an error nothing stays behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        yield temporary
+        flush_to_disk(temporary)
+        os.replace(temporary, path)
+        flush_to_disk(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file in UTF-8; it gets its name when it is complete."""
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: PathLike, data: bytes | memoryview) -> None:
+    """Write a file; it gets its name when it is complete."""
+    with written_beside(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def flush_to_disk(path: PathLike) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if os.path.isdir(path):  # Windows opens no folders
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems flush no folders.
+        if not os.path.isdir(path):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: PathLike) -> list[Path]:
+    """Remove temporary files of processes that are gone, and return their paths."""
+    removed = []
+    for path in Path(folder).glob(".part-*"):
+        if _is_left_over(path):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _temporary_name(name: str) -> str:
+    return f".part-{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{name}"
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.]", "_", socket.gethostname())
+
+
+def _is_left_over(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    if match["host"] == _host():
+        return not _is_running(int(match["process"]))
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # signal 0 would end the process elsewhere
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# ---- JSON ----------------------------------------------------------------------------------------
+
+
+def read_json(path: PathLike, comments: bool = False) -> Any:
+    """The value that a JSON file holds.
+
+    Args:
+        comments: allow `//` comments.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no JSON, or JSON that is nested too deeply or has numbers too long to
+            read; the message names the file.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(_without_comments(text) if comments else text)
+    except RecursionError:
+        raise ValueError(
+            f"{path} is not a JSON file that can be read: it is nested too deeply."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a JSON file in UTF-8: {error}.") from error
+    except ValueError as error:
+        # Besides wrong JSON, Python refuses numbers of more than 4,300 digits.
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+
+
+def _without_comments(text: str) -> str:
+    """JSON text without its `//` comments; a string that holds `//` stays whole."""
+    string_or_comment = r'("(?:\\.|[^"\\])*")|//[^\n]*'
+    return re.sub(string_or_comment, lambda match: match.group(1) or "", text)

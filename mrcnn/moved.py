@@ -1,0 +1,52 @@
+"""Modules under the names they had in release 0.1: the old name gives the module of today.
+
+    from mrcnn.folder import detect_folder      # is mrcnn.detection.folder
+
+Python asks `_MovedModules` for a module of this package that has no file. Nothing in the package
+uses an old name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+MOVED = {
+    "mrcnn.callbacks": "mrcnn.training.callbacks",
+    "mrcnn.distribution": "mrcnn.training.distribution",
+    "mrcnn.folder": "mrcnn.detection.folder",
+    "mrcnn.hdf5": "mrcnn.weights.hdf5",
+    "mrcnn.inference": "mrcnn.detection",
+    "mrcnn.logs": "mrcnn.training.event_files",
+    "mrcnn.pickles": "mrcnn.weights.pickles",
+    "mrcnn.pytorch": "mrcnn.weights.torch_files",
+    "mrcnn.results": "mrcnn.detection.result_files",
+}
+
+
+class _MovedModules:
+    """A finder and loader of the modules in `MOVED`."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in MOVED:
+            return None
+        return importlib.machinery.ModuleSpec(name, _MovedModules)
+
+    @staticmethod
+    def create_module(spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        # The import system takes what it finds under the name afterwards.
+        sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
+
+
+if _MovedModules not in sys.meta_path:
+    sys.meta_path.append(_MovedModules)

@@ -1,0 +1,271 @@
+"""The model that `fit` trains: the training graph, the five losses, and L2."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import keras
+from keras import ops
+
+from mrcnn import backend, losses
+from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.execution import folding
+from mrcnn.nn.network import dtype_policy, training_graph
+from mrcnn.training import distribution
+from mrcnn.training.optimizers import build_optimizer, decayed
+from mrcnn.weights.network import Network
+
+# Rows of an image that the mask head is computed for where no more are positive, else for all that
+# can be. Every size is another copy of the head to be traced and compiled.
+_MASK_ROWS = (16,)
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class TrainingModel(Network):
+    """The training graph with the five losses: `TrainingModel(inputs, outputs)`.
+
+    Targets are among its inputs, so `fit` and `train_on_batch` take those alone. The loss is
+    the weighted sum of the five, plus L2 on whatever trains. Progress bar, TensorBoard and
+    history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
+    """
+
+    def __init__(
+        self,
+        *args,
+        loss_weights=None,
+        weight_decay=0.0,
+        gradient_checkpointing=False,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
+        self.loss_weights = dict(loss_weights or {})
+        self.weight_decay = float(weight_decay)
+        self.gradient_checkpointing = bool(gradient_checkpointing)
+        self.distribution = distribution.current()
+
+    def get_config(self):
+        settings = {
+            "loss_weights": dict(self.loss_weights),
+            "weight_decay": self.weight_decay,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
+        return {**super().get_config(), **settings}
+
+    def compile(self, optimizer, loss_weights=None, weight_decay=None, **kwargs):
+        """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor.
+
+        None keeps what the last call set, or the Config that the model was built from.
+        """
+        kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
+        with distribution.scope_of(self):
+            super().compile(optimizer=optimizer, **kwargs)
+            distribution.clip_the_mean(self.optimizer)
+        # Keras starts the mean of the whole loss afresh here; its parts must go with it.
+        for mean in self.loss_means.values():
+            mean.reset_state()
+        if loss_weights is not None:
+            self.loss_weights = dict(loss_weights)
+        if weight_decay is not None:
+            self.weight_decay = float(weight_decay)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return None
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "loss_weights": dict(self.loss_weights),
+            "weight_decay": self.weight_decay,
+        }
+
+    def compile_from_config(self, config):
+        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
+        self.compile(optimizer, config["loss_weights"], config["weight_decay"])
+        start_optimizer(self)
+
+    def call(self, inputs, training=None, mask=None):
+        """The outputs by name, computed as `execution.folding` does."""
+        values = keras.tree.flatten(inputs)
+        if any(isinstance(value, keras.KerasTensor) for value in values):
+            return super().call(inputs, training=training, mask=mask)
+        given = [
+            (symbol, ops.convert_to_tensor(value, dtype=symbol.dtype))
+            for symbol, value in zip(self.inputs, values, strict=True)
+        ]
+        if self.gradient_checkpointing and training:
+            given += folding.run_blocks(self.block_ends, *given[0], training=True)
+        before_masks = self.get_layer("roi_align_mask").input
+        names = [name for name in self.output if name != "mrcnn_mask"]
+        symbols = [*(self.output[name] for name in names), *before_masks]
+        found = folding.run(symbols, given, training=bool(training))
+        outputs = dict(zip(names, found, strict=False))
+        rest = list(zip(before_masks, found[len(names) :], strict=True))
+        outputs["mrcnn_mask"] = self._masks(rest, outputs["target_class_ids"], bool(training))
+        return outputs
+
+    @functools.cached_property
+    def block_ends(self) -> list:
+        """Tensors between which GRADIENT_CHECKPOINTING keeps nothing."""
+        return folding.block_ends(self.get_layer("fpn_c5p5").input, self.inputs[0])
+
+    def _masks(self, given, target_class_ids, training: bool):
+        """The mask head's output, computed for the rows that are positive and zero in the others.
+
+        Args:
+            given: `(symbol, value)` of the mask head's inputs, ROIs first.
+            target_class_ids: `[B, N]`, the positive ones first.
+        """
+        symbol = self.output["mrcnn_mask"]
+        (rois, boxes), *others = given
+        rows = boxes.shape[1]
+        # A few fixed numbers of rows: nothing is traced again, and XLA can compile it.
+        sizes = [size for size in _MASK_ROWS if size < rows]
+        if training and self.get_layer("mrcnn_mask_bn1").train_bn is not False:
+            sizes = []  # all rows count in the statistics
+        if training and not backend.convolves_in_branches():
+            sizes = []
+
+        def of_size(size):
+            def masks(boxes, *values):
+                head = [(s, value) for (s, _), value in zip(others, values, strict=True)]
+                (x,) = folding.run([symbol], [(rois, boxes[:, :size]), *head], training)
+                return ops.pad(x, [[0, 0], [0, rows - size], [0, 0], [0, 0], [0, 0]])
+
+            return masks
+
+        positives = ops.max(ops.sum(ops.cast(target_class_ids > 0, "int32"), axis=1))
+        index = sum((ops.cast(positives > size, "int32") for size in sizes), 0)
+        branches = [of_size(size) for size in (*sizes, rows)]
+        values = [boxes, *(value for _, value in others)]
+        return ops.switch(index, branches, *values) if sizes else branches[0](*values)
+
+    def fit(self, x=None, *args, validation_data=None, **kwargs):
+        """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
+
+        `data_generator` makes such batches, two lists; outputs are not looked at.
+        """
+        if isinstance(x, Iterator):
+            kwargs.setdefault("shuffle", False)
+        with distribution.data_on(self.distribution):
+            return super().fit(
+                _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
+            )
+
+    def train_on_batch(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().test_on_batch(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with distribution.data_on(self.distribution):
+            return super().evaluate(*args, **kwargs)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Of a model on several devices, Keras on TensorFlow would average a batch over them to
+        # learn its shapes, which no bool can be. All but the optimizer is built already.
+        if self.optimizer is not None and not self.optimizer.built:
+            start_optimizer(self)
+
+    def fit_generator(
+        self,
+        generator,
+        steps_per_epoch=None,
+        epochs=1,
+        *,
+        max_queue_size=None,
+        workers=None,
+        use_multiprocessing=None,
+        **kwargs,
+    ):
+        """`fit` under its name in Keras 2; the last three arguments have no meaning any more."""
+        return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        total = losses.l2_loss(decayed(self.trainable_variables), self.weight_decay)
+        for name, loss in five_losses(y_pred).items():
+            loss = loss * self.loss_weights.get(name, 1.0)
+            self.loss_means[name].update_state(loss)
+            total = total + loss
+        # TensorFlow adds up the replicas' gradients, and Keras multiplies what it reports by this.
+        return total / distribution.replica_count()
+
+
+def _inputs_alone(data):
+    """A generator of `(inputs, outputs)` as one of `(inputs,)`; anything else as it is.
+
+    TensorFlow takes no lists in a generator's batches.
+    """
+    if not isinstance(data, Iterator):
+        return data
+    return ((tuple(inputs),) for inputs, *_ in data)
+
+
+def five_losses(outputs: dict) -> dict:
+    """The losses by name, in the order of LOSS_NAMES, of the outputs of `training_graph`.
+
+    Returns:
+        dict of float32 scalars.
+    """
+    match, ids = outputs["rpn_match"], outputs["target_class_ids"]
+    masked = outputs["mrcnn_mask"].shape[1]  # rows that can be positive, the first ones
+    values = (
+        losses.rpn_class_loss(match, outputs["rpn_class_logits"]),
+        losses.rpn_bbox_loss(outputs["rpn_target_bbox"], match, outputs["rpn_bbox"]),
+        losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]),
+        losses.mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
+        losses.mrcnn_mask_loss(
+            outputs["target_mask"][:, :masked], ids[:, :masked], outputs["mrcnn_mask"]
+        ),
+    )
+    return dict(zip(LOSS_NAMES, values, strict=True))
+
+
+def build_training_model(config: Config) -> TrainingModel:
+    """The model that `fit` trains, on GPU_COUNT devices of each worker."""
+    with distribution.scope(_device_count(config)), dtype_policy(config.DTYPE_POLICY):
+        inputs, outputs = training_graph(config)
+        model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
+    model.loss_weights = dict(config.LOSS_WEIGHTS)
+    model.weight_decay = _l2_factor(config)
+    model.gradient_checkpointing = bool(config.GRADIENT_CHECKPOINTING)
+    if model.gradient_checkpointing and not model.block_ends:
+        raise ValueError(
+            "GRADIENT_CHECKPOINTING is True, and the BACKBONE has no blocks, which end in a sum "
+            "(keras.layers.Add); it must be False."
+        )
+    return model
+
+
+def _device_count(config: Config) -> int:
+    """GPU_COUNT, or 1 where Keras cannot train on several devices."""
+    if config.GRADIENT_ACCUMULATION_STEPS > 1 or config.DTYPE_POLICY == "mixed_float16":
+        return distribution.one_device_on_tensorflow(
+            config.GPU_COUNT,
+            "Keras on TensorFlow neither accumulates gradients (GRADIENT_ACCUMULATION_STEPS) nor "
+            "trains in mixed_float16 on several devices",
+        )
+    return config.GPU_COUNT
+
+
+def _l2_factor(config: Config) -> float:
+    """Weights decay once: by L2 in the loss or, where that is asked for, in the optimizer."""
+    return 0.0 if config.DECOUPLED_WEIGHT_DECAY else float(config.WEIGHT_DECAY)
+
+
+def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:
+    """The Config's optimizer, all gradients together clipped to GRADIENT_CLIP_NORM."""
+    with distribution.scope_of(model):
+        optimizer = build_optimizer(config, learning_rate, momentum)
+    model.compile(optimizer, config.LOSS_WEIGHTS, _l2_factor(config))
+
+
+def start_optimizer(model: TrainingModel) -> None:
+    """Let the optimizer of a compiled model have its variables, before the first step."""
+    if model.optimizer.built:  # the one of mixed_float16 would get its counters a second time
+        return
+    with distribution.scope_of(model):
+        model.optimizer.build(model.trainable_variables)

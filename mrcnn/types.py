@@ -1,0 +1,14 @@
+"""Names for what annotations say often."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeAlias
+
+import numpy as np
+
+# A tensor of the backend (TensorFlow, JAX or PyTorch), or a symbolic one of Keras while a graph is
+# built. The three frameworks share no base class, so a type checker can know no more.
+Tensor: TypeAlias = Any
+ArrayOrTensor: TypeAlias = np.ndarray | Any
+PathLike: TypeAlias = str | os.PathLike[str]

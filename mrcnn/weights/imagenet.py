@@ -1,0 +1,114 @@
+"""Keras' ImageNet files of the ResNets: where they come from, and what their layers are called."""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+logger = logging.getLogger("mrcnn")
+
+
+# keras.applications builds its ResNets with this epsilon in every batch normalisation.
+_KERAS_RESNET_EPSILON = 1.001e-5
+
+
+_KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)")
+
+
+# Address and MD5 as in keras/src/applications/resnet.py; the first MD5 is what the address serves.
+# The second is the file of deep-learning-models v0.2, which the original downloaded under the same
+# name: older Keras caches still hold it, and it serves as well.
+_IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+
+
+_IMAGENET_MD5 = {
+    "resnet50": ("4d473c1dd8becc155b73f8504c6f6626", "a268eb855778b3df3c7506639542a6af"),
+    "resnet101": ("88cf7a10940856eca736dc7b7e228a21",),
+}
+
+
+def get_imagenet_weights(architecture: str) -> str:
+    """Path of Keras' ImageNet weights of "resnet50" or "resnet101", without the classifier.
+
+    The file is downloaded once into the folder `models` of Keras' cache (`KERAS_HOME`, or
+    `~/.keras`). One that already lies there is used, with a warning if it is not the published one;
+    no network is needed then.
+
+    Raises:
+        ValueError: another architecture.
+        OSError: the download failed; the message says which file to put where.
+    """
+    if not isinstance(architecture, str) or architecture not in _IMAGENET_MD5:
+        raise ValueError(
+            f"ImageNet weights are known for {' and '.join(_IMAGENET_MD5)}, received "
+            f"{architecture!r}; load another backbone's file with load_weights(by_name=True)"
+        )
+    checksums = _IMAGENET_MD5[architecture]
+    name = f"{architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    path = cache / "models" / name
+    if path.exists():
+        _compare_checksum(path, checksums)
+        return str(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return keras.utils.get_file(
+            name,
+            _IMAGENET_URL + name,
+            cache_dir=str(cache),
+            cache_subdir="models",
+            file_hash=checksums[0],
+        )
+    except Exception as error:  # get_file reports a failed download as a bare Exception
+        raise OSError(
+            f"could not download {_IMAGENET_URL}{name} ({error}); without network, put that file "
+            f"(MD5 {checksums[0]}) into {path.parent}"
+        ) from None
+
+
+def original_resnet_name(name: str) -> str:
+    """The original's name of the ResNet layer that keras.applications calls `name`.
+
+    `conv4_block23_2_conv` is `res4w_branch2b`; names of other patterns stay as they are.
+    """
+    if name in ("conv1_conv", "conv1_bn"):
+        return {"conv1_conv": "conv1", "conv1_bn": "bn_conv1"}[name]
+    match = _KERAS_RESNET_LAYER.fullmatch(name)
+    if match is None:
+        return name
+    stage, block, position, kind = match.groups()
+    letter = chr(ord("a") + int(block) - 1)
+    branch = {"0": "1", "1": "2a", "2": "2b", "3": "2c"}[position]
+    return f"{'res' if kind == 'conv' else 'bn'}{stage}{letter}_branch{branch}"
+
+
+def fold_epsilon(layer: keras.Layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Make a batch normalisation trained with Keras' ResNet epsilon exact under the layer's own.
+
+    In inference the layer divides by sqrt(variance + epsilon). The original's epsilon is 1e-3, a
+    hundred times the 1.001e-5 these files were trained with: unchanged variances would scale down
+    every channel that varies little. So the difference goes into the variance; that may turn
+    negative, the sum never does.
+    """
+    if not isinstance(layer, keras.layers.BatchNormalization):
+        return arrays
+    *others, variance = arrays
+    shifted = variance.astype(np.float64) + _KERAS_RESNET_EPSILON - layer.epsilon
+    return [*others, shifted.astype(variance.dtype)]
+
+
+def _compare_checksum(path: Path, checksums: Sequence[str]) -> None:
+    received = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if received not in checksums:
+        logger.warning(
+            "%s has MD5 %s, not %s: not the published file, or not all of it; delete it to "
+            "download that one",
+            path,
+            received,
+            " or ".join(checksums),
+        )
