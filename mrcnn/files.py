@@ -134,9 +134,7 @@ def read_json(path: PathLike, comments: bool = False) -> Any:
         text = Path(path).read_text(encoding="utf-8-sig")
         return json.loads(_without_comments(text) if comments else text)
     except RecursionError:
-        raise ValueError(
-            f"{path} is not a JSON file that can be read: it is nested too deeply."
-        ) from None
+        raise ValueError(f"{path} cannot be read: its JSON is nested too deeply.") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a JSON file in UTF-8: {error}.") from error
     except ValueError as error:

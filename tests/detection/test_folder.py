@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from mrcnn.detection import detect, unmold_rle
+from mrcnn import detection
 from mrcnn.detection import folder as f
 from mrcnn.detection.result_files import open_jsonl, read_jsonl
 from tests.tiny import CLASSES, tiny_config
@@ -195,13 +195,13 @@ def test_every_image_has_its_result(photos, detect, capsys):
         width, height = 40, 30 + number % 3
         assert (result["width"], result["height"]) == (width, height)
         assert len(result["detections"]) == number % 4  # none in some
-        for place, detection in enumerate(result["detections"]):
-            assert detection["category_id"] == 11 + place
-            assert detection["category_name"] == CLASSES[place]
-            assert detection["score"] == pytest.approx(0.9 - 0.1 * place, abs=1e-6)
-            x, y, w, h = detection["bbox"]
+        for place, found_one in enumerate(result["detections"]):
+            assert found_one["category_id"] == 11 + place
+            assert found_one["category_name"] == CLASSES[place]
+            assert found_one["score"] == pytest.approx(0.9 - 0.1 * place, abs=1e-6)
+            x, y, w, h = found_one["bbox"]
             assert (x, y) == (0, 0) and abs(w - width / 2) <= 1 and h == height
-            mask = coco_mask.decode(detection["segmentation"])
+            mask = coco_mask.decode(found_one["segmentation"])
             assert mask.shape == (height, width) and mask.sum() == w * h
     said = capsys.readouterr().out
     assert "10 images" in said and "0 done before, 10 to do" in said and "10 of 10 images" in said
@@ -214,9 +214,10 @@ def test_results_are_those_of_detect(photos, detect):
     assert set(model.batches) >= {(1, 64, 256, 3), (3, 64, 64, 3)}
     names = sorted(found)
     images = [np.asarray(PIL.Image.open(photos / name)) for name in names]
-    wanted = detect(model, model.config, model.get_anchors, images, unmold=unmold_rle)
+    unmold = detection.unmold_rle
+    wanted = detection.detect(model, model.config, model.get_anchors, images, unmold=unmold)
     for name, one in zip(names, wanted, strict=True):
-        masks = [detection["segmentation"] for detection in found[name]["detections"]]
+        masks = [d["segmentation"] for d in found[name]["detections"]]
         assert masks == one["masks"] and len(masks) == len(one["rois"])
 
 

@@ -558,9 +558,8 @@ def server(tmp_path, monkeypatch):
     """A folder that stands for Keras' address, and one for its cache: (server, cache)."""
     (tmp_path / "server").mkdir()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(
-        "mrcnn.weights.imagenet._IMAGENET_URL", (tmp_path / "server").as_uri() + "/"
-    )
+    url = (tmp_path / "server").as_uri() + "/"
+    monkeypatch.setattr("mrcnn.weights.imagenet._IMAGENET_URL", url)
     return tmp_path / "server", tmp_path / "keras" / "models"
 
 

@@ -161,7 +161,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def as_coco(content: dict[str, Any]) -> COCO:
-    """pycocotools' `COCO` of an annotation file's content, without reading the file again."""
+    """Pycocotools' `COCO` of an annotation file's content, without reading the file again."""
     from pycocotools.coco import COCO
 
     coco = COCO()
