@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
+from mrcnn.execution.graph_record import call_of, calls_before
 from mrcnn.nn.proposals import ProposalLayer
 
 # Outputs of ProposalSteps under the names that the original gave to the operations in its "ROI".
@@ -101,16 +102,16 @@ def ancestor(tensor, name: str, checked: list | None = None) -> KerasTensor | No
     name, _, index = name.partition(":")
     name = re.sub(r"(/rpn_non_max_suppression)/NonMaxSuppressionV\d$", r"\1", name)
     index = int(index) if index.isdigit() else 0
-    nodes = list(_walk_back(tensor, [] if checked is None else checked))
+    calls = list(calls_before(tensor, [] if checked is None else checked))
     for suffix in ("", r"(_\d+)?"):
         parts = (re.escape(part) + suffix for part in name.split("/"))
         pattern = re.compile("(.*/)?" + "/".join(parts))
-        for node in nodes:
-            if pattern.fullmatch(node.operation.name) and index < len(node.output_tensors):
-                return node.output_tensors[index]
-            for step, step_name in enumerate(_step_names(node.operation)):
+        for call in calls:
+            if pattern.fullmatch(call.layer.name) and index < len(call.outputs):
+                return call.outputs[index]
+            for step, step_name in enumerate(_step_names(call.layer)):
                 if pattern.fullmatch(step_name) and index == 0:
-                    return ProposalSteps(node.operation)(node.input_tensors)[step]
+                    return ProposalSteps(call.layer)(call.inputs)[step]
     return None
 
 
@@ -118,27 +119,6 @@ def _step_names(operation) -> list[str]:
     if not isinstance(operation, ProposalLayer):
         return []
     return [f"{operation.name}/{name}" for name in STEP_NAMES]
-
-
-def _walk_back(tensors, checked: list) -> Iterator:
-    """Keras' nodes, a call of a layer each, that tensors come from; depth first, nearest first."""
-    seen = {id(tensor) for tensor in checked}
-    waiting = keras.tree.flatten(tensors)[::-1]
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        checked.append(tensor)
-        history = getattr(tensor, "_keras_history", None)
-        if history is None:
-            raise ValueError(
-                f"{tensor!r:.100} is no tensor of a model; model.keras_model.get_layer(name).output"
-                " is one."
-            )
-        node = history.operation._inbound_nodes[history.node_index]
-        yield node
-        waiting += node.input_tensors[::-1]
 
 
 # ---- Values ----------------------------------------------------------------------------------
@@ -176,7 +156,7 @@ def run_graph(inputs: Mapping, outputs: Iterable[tuple]) -> OrderedDict[str, np.
         # Keras gives a list of one output as that output.
         values = dict(zip(computed, keras.tree.flatten(results), strict=True))
     return OrderedDict(
-        (name, _array(values[name] if name in values else given[_layer_of(tensor).name]))
+        (name, _array(values[name] if name in values else given[call_of(tensor).layer.name]))
         for name, tensor in tensors.items()
     )
 
@@ -191,9 +171,9 @@ def _sources(tensors: Mapping, inputs: Mapping) -> dict:
                 "keras_model.get_layer(…).output or what ancestor() found."
             )
         needed = {
-            node.operation.name: node.output_tensors[0]
-            for node in _walk_back(tensor, [])
-            if isinstance(node.operation, layers.InputLayer)
+            call.layer.name: call.outputs[0]
+            for call in calls_before(tensor, [])
+            if isinstance(call.layer, layers.InputLayer)
         }
         missing = sorted(needed.keys() - inputs.keys())
         if missing:
@@ -203,10 +183,6 @@ def _sources(tensors: Mapping, inputs: Mapping) -> dict:
             )
         sources |= needed
     return sources
-
-
-def _layer_of(tensor):
-    return tensor._keras_history.operation
 
 
 def _array(value) -> np.ndarray:

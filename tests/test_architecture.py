@@ -43,7 +43,12 @@ nn.sampling
 nn.heads
 nn.detections
 nn.network
-execution.folding
+execution.graph_record
+execution.convolutions
+execution.walk
+execution.recomputation
+execution.training_pass
+execution.detection_pass
 losses
 weights.layers
 weights.hdf5

@@ -113,6 +113,18 @@ def segment(config: Config, rois, feature_maps, image_meta):
     )
 
 
+# Names of the outputs of `inference_graph`, in its order.
+INFERENCE_OUTPUTS = (
+    "detections",
+    "mrcnn_class",
+    "mrcnn_bbox",
+    "mrcnn_mask",
+    "rpn_rois",
+    "rpn_class",
+    "rpn_bbox",
+)
+
+
 def inference_graph(config: Config) -> tuple[list, list]:
     """Inputs and outputs of detection, in the original's order.
 

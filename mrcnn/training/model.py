@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import keras
-from keras import ops
 
 from mrcnn import backend, losses
 from mrcnn.config import LOSS_NAMES, Config
-from mrcnn.execution import folding
+from mrcnn.execution.recomputation import block_ends
+from mrcnn.execution.training_pass import training_outputs
 from mrcnn.nn.network import dtype_policy, training_graph
 from mrcnn.training import distribution
 from mrcnn.training.optimizers import build_optimizer, decayed
+from mrcnn.types import Tensor
 from mrcnn.weights.network import Network
-
-# Rows of an image that the mask head is computed for where no more are positive, else for all that
-# can be. Every size is another copy of the head to be traced and compiled.
-_MASK_ROWS = (16,)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class TrainingModel(Network):
-    """The training graph with the five losses: `TrainingModel(inputs, outputs)`.
+    """The training graph with its losses.
 
-    Targets are among its inputs, so `fit` and `train_on_batch` take those alone. The loss is
-    the weighted sum of the five, plus L2 on whatever trains. Progress bar, TensorBoard and
-    history name the five as Config.LOSS_WEIGHTS does, each with its weight applied.
+    Targets are among its inputs, so `fit` and `train_on_batch` take no others. The loss is the
+    weighted sum of the five losses, plus L2 on all variables that train. Progress bar, TensorBoard
+    and history show each of the five with its weight applied.
+
+    Args:
+        inputs, outputs: of `nn.network.training_graph`.
+        loss_weights: weight by loss name, 1 where a name is missing.
+        weight_decay: factor of L2.
+        gradient_checkpointing: compute the backbone's blocks again for gradients.
     """
 
     def __init__(
         self,
-        *args,
-        loss_weights=None,
-        weight_decay=0.0,
-        gradient_checkpointing=False,
-        **kwargs,
+        *args: Any,
+        loss_weights: Mapping[str, float] | None = None,
+        weight_decay: float = 0.0,
+        gradient_checkpointing: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.loss_means = {name: keras.metrics.Mean(name=name) for name in LOSS_NAMES}
@@ -44,8 +48,13 @@ class TrainingModel(Network):
         self.weight_decay = float(weight_decay)
         self.gradient_checkpointing = bool(gradient_checkpointing)
         self.distribution = distribution.current()
+        if self.gradient_checkpointing and not self.block_ends:
+            raise ValueError(
+                "GRADIENT_CHECKPOINTING is True, and the BACKBONE has no blocks that end in a sum "
+                "(keras.layers.Add); it must be False."
+            )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         settings = {
             "loss_weights": dict(self.loss_weights),
             "weight_decay": self.weight_decay,
@@ -53,16 +62,25 @@ class TrainingModel(Network):
         }
         return {**super().get_config(), **settings}
 
-    def compile(self, optimizer, loss_weights=None, weight_decay=None, **kwargs):
-        """`keras.Model.compile` with a weight by loss name, 1 if unnamed, and the L2 factor.
+    def compile(
+        self,
+        optimizer: Any,
+        loss_weights: Mapping[str, float] | None = None,
+        weight_decay: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`keras.Model.compile` with other loss weights and another factor of L2.
 
-        None keeps what the last call set, or the Config that the model was built from.
+        Args:
+            optimizer: as Keras takes it.
+            loss_weights, weight_decay: None keeps what is set.
+            **kwargs: further arguments of Keras.
         """
         kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
         with distribution.scope_of(self):
             super().compile(optimizer=optimizer, **kwargs)
             distribution.clip_the_mean(self.optimizer)
-        # Keras starts the mean of the whole loss afresh here; its parts must go with it.
+        # Keras resets the mean of the whole loss here; the means of its parts must go with it.
         for mean in self.loss_means.values():
             mean.reset_state()
         if loss_weights is not None:
@@ -70,7 +88,7 @@ class TrainingModel(Network):
         if weight_decay is not None:
             self.weight_decay = float(weight_decay)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         if not self.compiled:
             return None
         return {
@@ -79,71 +97,48 @@ class TrainingModel(Network):
             "weight_decay": self.weight_decay,
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(optimizer, config["loss_weights"], config["weight_decay"])
         start_optimizer(self)
 
-    def call(self, inputs, training=None, mask=None):
-        """The outputs by name, computed as `execution.folding` does."""
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any = None
+    ) -> dict[str, Tensor]:
+        """The outputs by name, see `execution.training_pass`."""
         values = keras.tree.flatten(inputs)
         if any(isinstance(value, keras.KerasTensor) for value in values):
             return super().call(inputs, training=training, mask=mask)
-        given = [
-            (symbol, ops.convert_to_tensor(value, dtype=symbol.dtype))
-            for symbol, value in zip(self.inputs, values, strict=True)
-        ]
-        if self.gradient_checkpointing and training:
-            given += folding.run_blocks(self.block_ends, *given[0], training=True)
-        before_masks = self.get_layer("roi_align_mask").input
-        names = [name for name in self.output if name != "mrcnn_mask"]
-        symbols = [*(self.output[name] for name in names), *before_masks]
-        found = folding.run(symbols, given, training=bool(training))
-        outputs = dict(zip(names, found, strict=False))
-        rest = list(zip(before_masks, found[len(names) :], strict=True))
-        outputs["mrcnn_mask"] = self._masks(rest, outputs["target_class_ids"], bool(training))
-        return outputs
+        ends = self.block_ends if self.gradient_checkpointing else ()
+        return training_outputs(self, values, bool(training), ends)
 
     @functools.cached_property
-    def block_ends(self) -> list:
-        """Tensors between which GRADIENT_CHECKPOINTING keeps nothing."""
-        return folding.block_ends(self.get_layer("fpn_c5p5").input, self.inputs[0])
+    def block_ends(self) -> list[keras.KerasTensor]:
+        """Ends of the backbone's blocks, between which GRADIENT_CHECKPOINTING keeps nothing."""
+        return block_ends(self.get_layer("fpn_c5p5").input, self.inputs[0])
 
-    def _masks(self, given, target_class_ids, training: bool):
-        """The mask head's output, computed for the rows that are positive and zero in the others.
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: dict[str, Tensor] | None = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        total = losses.l2_loss(decayed(self.trainable_variables), self.weight_decay)
+        for name, loss in five_losses(y_pred).items():
+            loss = loss * self.loss_weights.get(name, 1.0)
+            self.loss_means[name].update_state(loss)
+            total = total + loss
+        # TensorFlow adds up the replicas' gradients, and Keras multiplies what it reports by this.
+        return total / distribution.replica_count()
 
-        Args:
-            given: `(symbol, value)` of the mask head's inputs, ROIs first.
-            target_class_ids: `[B, N]`, the positive ones first.
-        """
-        symbol = self.output["mrcnn_mask"]
-        (rois, boxes), *others = given
-        rows = boxes.shape[1]
-        # A few fixed numbers of rows: nothing is traced again, and XLA can compile it.
-        sizes = [size for size in _MASK_ROWS if size < rows]
-        if training and self.get_layer("mrcnn_mask_bn1").train_bn is not False:
-            sizes = []  # all rows count in the statistics
-        if training and not backend.convolves_in_branches():
-            sizes = []
+    # ---- Keras' calls, on the model's devices ---------------------------------------------------
 
-        def of_size(size):
-            def masks(boxes, *values):
-                head = [(s, value) for (s, _), value in zip(others, values, strict=True)]
-                (x,) = folding.run([symbol], [(rois, boxes[:, :size]), *head], training)
-                return ops.pad(x, [[0, 0], [0, rows - size], [0, 0], [0, 0], [0, 0]])
-
-            return masks
-
-        positives = ops.max(ops.sum(ops.cast(target_class_ids > 0, "int32"), axis=1))
-        index = sum((ops.cast(positives > size, "int32") for size in sizes), 0)
-        branches = [of_size(size) for size in (*sizes, rows)]
-        values = [boxes, *(value for _, value in others)]
-        return ops.switch(index, branches, *values) if sizes else branches[0](*values)
-
-    def fit(self, x=None, *args, validation_data=None, **kwargs):
+    def fit(self, x: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any):
         """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
 
-        `data_generator` makes such batches, two lists; outputs are not looked at.
+        `data_generator` makes such batches, two lists each; the outputs are not looked at.
         """
         if isinstance(x, Iterator):
             kwargs.setdefault("shuffle", False)
@@ -184,15 +179,6 @@ class TrainingModel(Network):
         """`fit` under its name in Keras 2; the last three arguments have no meaning any more."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        total = losses.l2_loss(decayed(self.trainable_variables), self.weight_decay)
-        for name, loss in five_losses(y_pred).items():
-            loss = loss * self.loss_weights.get(name, 1.0)
-            self.loss_means[name].update_state(loss)
-            total = total + loss
-        # TensorFlow adds up the replicas' gradients, and Keras multiplies what it reports by this.
-        return total / distribution.replica_count()
-
 
 def _inputs_alone(data):
     """A generator of `(inputs, outputs)` as one of `(inputs,)`; anything else as it is.
@@ -228,16 +214,14 @@ def build_training_model(config: Config) -> TrainingModel:
     """The model that `fit` trains, on GPU_COUNT devices of each worker."""
     with distribution.scope(_device_count(config)), dtype_policy(config.DTYPE_POLICY):
         inputs, outputs = training_graph(config)
-        model = TrainingModel(inputs=inputs, outputs=outputs, name="mask_rcnn")
-    model.loss_weights = dict(config.LOSS_WEIGHTS)
-    model.weight_decay = _l2_factor(config)
-    model.gradient_checkpointing = bool(config.GRADIENT_CHECKPOINTING)
-    if model.gradient_checkpointing and not model.block_ends:
-        raise ValueError(
-            "GRADIENT_CHECKPOINTING is True, and the BACKBONE has no blocks, which end in a sum "
-            "(keras.layers.Add); it must be False."
+        return TrainingModel(
+            inputs=inputs,
+            outputs=outputs,
+            name="mask_rcnn",
+            loss_weights=config.LOSS_WEIGHTS,
+            weight_decay=_l2_factor(config),
+            gradient_checkpointing=config.GRADIENT_CHECKPOINTING,
         )
-    return model
 
 
 def _device_count(config: Config) -> int:

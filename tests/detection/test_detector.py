@@ -15,7 +15,7 @@ from mrcnn.detection import (
     unmold_detections,
     unmold_rle,
 )
-from mrcnn.execution import folding
+from mrcnn.execution import detection_pass
 from mrcnn.geometry.boxes import norm_boxes
 from mrcnn.mask_rcnn import MaskRCNN
 from tests.slim import seed_weights
@@ -375,7 +375,7 @@ def test_a_rectangle_has_the_scale_of_a_square_and_less_to_compute():
 def test_nothing_is_traced_twice(mode, tmp_path, monkeypatch):
     """Ten images of many sizes, with many numbers of objects, in calls of their own."""
     traces = []
-    original = folding.run
+    original = detection_pass.values_of
 
     def run(outputs, given, training=False):
         if outputs[0] is model.keras_model.outputs[0]:
@@ -384,7 +384,7 @@ def test_nothing_is_traced_twice(mode, tmp_path, monkeypatch):
             traces.append(f"masks of {given[0][1].shape[1]}")
         return original(outputs, given, training)
 
-    monkeypatch.setattr(folding, "run", run)
+    monkeypatch.setattr(detection_pass, "values_of", run)
     config = tiny_config(
         IMAGE_RESIZE_MODE=mode,
         IMAGE_MAX_DIM=128,

@@ -209,7 +209,7 @@ def test_the_mask_head_sees_no_more_rows_than_can_be_positive(traced):
 
 @pytest.mark.parametrize("few", [(1, 2, 5), (5,)])
 def test_masks_of_the_positive_rows_are_those_of_all_rows(few, monkeypatch):
-    monkeypatch.setattr("mrcnn.training.model._MASK_ROWS", few)
+    monkeypatch.setattr("mrcnn.execution.training_pass.MASK_ROWS", few)
     switched, switch = [], ops.switch
     monkeypatch.setattr(ops, "switch", lambda *a: switched.append(len(a[1])) or switch(*a))
     found = []

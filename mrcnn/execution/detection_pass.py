@@ -1,0 +1,93 @@
+"""Detections of a batch and then their masks, as two compiled functions.
+
+Masks are made for the detections that there are, not for all DETECTION_MAX_INSTANCES rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import KerasTensor, ops
+
+from mrcnn import backend
+from mrcnn.execution.walk import values_of
+from mrcnn.nn.network import INFERENCE_OUTPUTS
+from mrcnn.types import Tensor
+
+# Numbers of rows per image that the mask head is traced for, besides DETECTION_MAX_INSTANCES.
+MASK_ROWS = (8, 32)
+
+_BATCH, _HEIGHT, _WIDTH = 0, 1, 2
+
+
+class DetectionPass:
+    """The inference graph from images to detections and masks.
+
+    Args:
+        model: of the inference graph, see `nn.network.inference_graph`. Its variables are read
+            anew in every call.
+    """
+
+    def __init__(self, model: keras.Model):
+        outputs = dict(zip(INFERENCE_OUTPUTS, model.outputs, strict=True))
+        detections = outputs["detections"]
+        _, image_metas, _ = model.inputs
+        pyramid = [model.get_layer(f"fpn_p{level}").output for level in (2, 3, 4, 5)]
+        self._find = _compiled(model, model.inputs, [detections, *pyramid])
+        self._segment = _compiled(
+            model, [detections, image_metas, *pyramid], [outputs["mrcnn_mask"]]
+        )
+        self._first_size: tuple[int, int] | None = None
+
+    def __call__(
+        self, images: np.ndarray, image_metas: np.ndarray, anchors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Detections and their masks.
+
+        Args:
+            images: `[B, H, W, channels]` float32, molded; image_metas: `[B, meta]`; anchors:
+                `[B, A, (y1, x1, y2, x2)]`, normalised.
+
+        Returns:
+            detections `[B, D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end;
+            masks `[B, K, h, w, C]` float32 of the first K rows, K at least the largest number of
+            detections in one image.
+        """
+        size = self._varying(images.shape)
+        batch = [axis for axis in size if axis == _BATCH]
+        # The number of anchors, axis 1, varies with the image's size.
+        of_anchors = [*batch, 1] if _HEIGHT in size else batch
+        detections, *pyramid = self._find(
+            images, image_metas, anchors, open_axes=[size, batch, of_anchors]
+        )
+        found = ops.convert_to_numpy(detections)
+        count = int((found[:, :, 4] > 0).sum(axis=1).max())
+        rows = min(n for n in (*MASK_ROWS, found.shape[1]) if n >= count)
+        (masks,) = self._segment(
+            detections[:, :rows], image_metas, *pyramid, open_axes=[batch, batch, *[size] * 4]
+        )
+        return found, ops.convert_to_numpy(ops.cast(masks, "float32"))
+
+    def _varying(self, shape: tuple[int, ...]) -> list[int]:
+        """Axes of images that one trace leaves open.
+
+        The first image size gets a trace of its own, because fixed sizes run faster, and all other
+        sizes share one. Single images are faster alone, so they have their own traces too.
+        """
+        size = (shape[_HEIGHT], shape[_WIDTH])
+        self._first_size = self._first_size or size
+        batch = [_BATCH] if shape[_BATCH] > 1 else []
+        return batch if size == self._first_size else [*batch, _HEIGHT, _WIDTH]
+
+
+def _compiled(
+    model: keras.Model, inputs: Sequence[KerasTensor], outputs: Sequence[KerasTensor]
+) -> Callable[..., list[Tensor]]:
+    """The part of a model's graph between some tensors and others, as a compiled function."""
+
+    def part(*values: Tensor) -> list[Tensor]:
+        return values_of(outputs, list(zip(inputs, values, strict=True)))
+
+    return backend.compiled(part, model.variables)
