@@ -26,6 +26,10 @@ geometry.resize
 geometry.masks
 backend
 data.dataset
+data.formats.problems
+data.formats.image_folder
+data.formats.segmentation
+data.formats.shapes
 data.formats.table
 data.formats.coco
 data.formats.via

@@ -8,8 +8,8 @@ A file is checked as a whole before anything of it is used, annotation by annota
 drawing a mask, so that the 860,000 annotations of COCO's largest file take seconds. What shows
 only in a mask that is drawn is an error of `load_mask`.
 
-Masks come from polygons `[[x1, y1, x2, y2, ...], ...]`, from run lengths `{"size": [H, W],
-"counts": [...]}` or from these compressed, where `counts` is a string.
+Masks have the size that the file states for their image. They come from polygons or run lengths,
+see `segmentation`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,42 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mrcnn import files
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.formats.image_folder import find_images, stored_size
+from mrcnn.data.formats.problems import Problems, outline, problem_of_image_size, quoted
+from mrcnn.data.formats.segmentation import (
+    decode_counts as decode_counts,
+)
+from mrcnn.data.formats.segmentation import (
+    problem_of_segmentation,
+    segmentation_to_mask,
+    segmentation_to_rle,
+)
+from mrcnn.messages import listed
+from mrcnn.types import PathLike
 
 if TYPE_CHECKING:  # imported where it is used: importing mrcnn must stay cheap
     from pycocotools.coco import COCO
 
+logger = logging.getLogger("mrcnn")
+
+Crowds = Literal["crowds", "objects"]
 PARTS = ("images", "annotations", "categories")
-# pycocotools walks along every edge, so that a coordinate of 1e9 would take all the memory.
-_FARTHEST = 100
+# A stated size of more pixels (4096x4096) must not exceed the size in the image's header.
+_LARGE = 2**24
+# Ids go through arrays of 64 bits.
+_LARGEST_ID = 2**63 - 1
+# So many suspicious objects, or more than half of all, are worth a warning.
+_DOZEN = 12
 
 
 class CocoFormatDataset(Dataset):
@@ -40,67 +60,93 @@ class CocoFormatDataset(Dataset):
 
     def load_annotations(
         self,
-        annotations: str | os.PathLike,
-        image_dir: str | os.PathLike,
+        annotations: PathLike,
+        image_dir: PathLike,
         source: str = "coco",
         class_ids: Sequence[int] | None = None,
+        *,
+        skip_invalid: bool = False,
+        crowds: Crowds = "crowds",
     ) -> dict[str, Any]:
         """Add the classes and images of an annotation file.
 
-        Classes are numbered from 1 in order of their category ids, which may have gaps.
+        Classes are numbered from 1 in order of their category ids, which may have gaps. A second
+        file's categories are matched by name with the classes that the source has already.
 
         Args:
             annotations: the JSON file; image_dir: the folder that its file names start from.
             source: name of the source, for `add_class` and `add_image`.
             class_ids: category ids to take, numbered in this order, with the images that show
                 any of them and no other objects. None or empty: all categories and all images.
+            skip_invalid: leave out images and annotations that cannot be used, and log how many;
+                otherwise they are an error.
+            crowds: what entries with `iscrowd` 1 are. "crowds": areas of many objects, which train
+                nothing, as COCO means it. "objects": one object each, as CVAT exports brush masks.
 
         Returns:
-            What the file holds, checked and completed, see `check_annotations`.
+            The content of the file, checked and completed, see `check_annotations`. Category ids
+            are those of the source's classes.
 
         Raises:
             FileNotFoundError: the annotation file, or an image that it names.
-            ValueError: no COCO-format file, or an entry of it that cannot be used; no image.
-                Both name the file and the entry.
+            ValueError: no COCO-format file, or entries of it that cannot be used; no image;
+                categories that could be several of the source's classes. All name the file.
         """
         content = read_json(annotations)
-        self.add_annotations(content, annotations, image_dir, source, class_ids)
+        self.add_annotations(
+            content,
+            annotations,
+            image_dir,
+            source,
+            class_ids,
+            skip_invalid=skip_invalid,
+            crowds=crowds,
+        )
         return content
 
     def add_annotations(
         self,
         content: dict[str, Any],
-        annotations: str | os.PathLike,
-        image_dir: str | os.PathLike,
+        annotations: PathLike,
+        image_dir: PathLike,
         source: str = "coco",
         class_ids: Sequence[int] | None = None,
+        *,
+        skip_invalid: bool = False,
+        crowds: Crowds = "crowds",
     ) -> None:
         """`load_annotations` of what was read from the file already, and perhaps changed."""
-        check_annotations(content, annotations)
+        if crowds not in ("crowds", "objects"):
+            raise ValueError(f"crowds is {crowds!r}; it must be 'crowds' or 'objects'.")
+        check_annotations(content, annotations, skip_invalid)
+        if crowds == "objects":
+            for annotation in content["annotations"]:
+                annotation["iscrowd"] = 0
         categories = {category["id"]: category["name"] for category in content["categories"]}
         wanted = list(class_ids) if class_ids is not None and len(class_ids) else sorted(categories)
         _check_class_ids(wanted, categories, annotations)
-        by_image = {image["id"]: [] for image in content["images"]}
-        chosen = set(wanted)
-        for annotation in content["annotations"]:
-            if annotation["category_id"] in chosen:
-                by_image[annotation["image_id"]].append(annotation)
-        images = content["images"]
-        if len(chosen) < len(categories):
-            images = [image for image in images if by_image[image["id"]]]
-        if not images:
-            raise ValueError(
-                f"{annotations} has no image with an object of the categories {_shortened(wanted)}."
-            )
-        _check_images_exist(images, annotations, image_dir)
+        known = {info["id"]: info["name"] for info in self.class_info if info["source"] == source}
+        numbers = _match_categories(categories, wanted, known, source, annotations)
+        images, by_image = _chosen_images(content, wanted, annotations)
+        paths = find_images(
+            {_called(image): image["file_name"] for image in images},
+            image_dir,
+            annotations,
+            skip_invalid,
+        )
+        images = [image for image in images if _called(image) in paths]
+        images = _without_oversized(images, paths, annotations, skip_invalid)
 
+        _warn_of_crowds(content, annotations)
+        _warn_of_specks(content, annotations)
+        _renumber(content, numbers)
         for class_id in wanted:
-            self.add_class(source, class_id, categories[class_id])
+            self.add_class(source, numbers[class_id], categories[class_id])
         for image in images:
             self.add_image(
                 source,
                 image_id=image["id"],
-                path=os.path.join(image_dir, image["file_name"]),
+                path=paths[_called(image)],
                 width=image["width"],
                 height=image["height"],
                 annotations=by_image[image["id"]],
@@ -111,8 +157,8 @@ class CocoFormatDataset(Dataset):
         """Masks and classes of an image.
 
         Returns:
-            masks `[H, W, N]` bool; class ids `[N]` int32, negative for a crowd. An object too
-            small to cover a pixel is not among them.
+            masks `[H, W, N]` bool, of the size that the file states; class ids `[N]` int32,
+            negative for a crowd. An object too small to cover a pixel is not among them.
 
         Raises:
             ValueError: an annotation whose mask cannot be drawn, named with its file.
@@ -140,21 +186,17 @@ class CocoFormatDataset(Dataset):
 # ---- Reading and checking ------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds.
+def read_json(path: PathLike) -> Any:
+    """The value that a JSON file holds; large files are read faster than by `mrcnn.files`.
 
     Raises:
         FileNotFoundError: there is no such file; ValueError: it is no JSON.
     """
-    with open(path, "rb") as file:
-        data = file.read()
     # Of the 19 s that COCO's largest file takes, 7 would go into a search for cyclic garbage.
     collects = gc.isenabled()
     gc.disable()
     try:
-        return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+        return files.read_json(path)
     finally:
         if collects:
             gc.enable()
@@ -171,263 +213,373 @@ def as_coco(content: dict[str, Any]) -> COCO:
     return coco
 
 
-def check_annotations(content: Any, path: str | os.PathLike) -> None:
+def check_annotations(content: Any, path: PathLike, skip_invalid: bool = False) -> None:
     """Check that this is the content of a COCO-format file with masks, and complete it.
 
     Ids are whole numbers and unique, images have a file name and a size, annotations an image and
     a category that exist and a segmentation that fits the image. `iscrowd`, `bbox` and `area`,
-    which COCO's evaluation reads, are filled in where they are missing.
+    which COCO's evaluation reads, are filled in where they are missing or null.
 
     Args:
         content: what `read_json` returned; path: the file's name for messages.
+        skip_invalid: remove images and annotations that cannot be used, and log how many;
+            annotations of such images are removed too.
 
     Raises:
-        ValueError: the first entry that cannot be used, with the file's name.
+        ValueError: entries that cannot be used, with the file's name.
     """
-    images, annotations, categories = (entries_by_id(content, part, path) for part in PARTS)
+    _check_outline(content, path)
     for part in ("images", "categories"):
         if not content[part]:
             raise ValueError(f"{path} has no {part}: the list is empty.")
-    for image_id, image in images.items():
-        if problem := _problem_of_image(image):
-            raise ValueError(f"{path}: image {image_id} {problem}")
-    for category_id, category in categories.items():
-        if not isinstance(category.get("name"), str):
-            raise ValueError(
-                f"{path}: category {category_id} has the name {category.get('name')!r}; it must "
-                "be text."
-            )
-    for annotation_id, annotation in annotations.items():
-        if problem := _problem_of_annotation(annotation, images, categories):
-            raise ValueError(f"{path}: annotation {annotation_id} {problem}")
-        if "bbox" not in annotation or "area" not in annotation:
-            _complete(annotation, images[annotation["image_id"]], path)
+    categories = _checked_categories(content, path)
+    problems = Problems(path, skip_invalid)
+    images, unusable = _usable_images(content, problems)
+    annotations = {}
+    for annotation_id, annotation in _entries(content, "annotations", problems).items():
+        image_id = annotation.get("image_id")
+        if type(image_id) is int and image_id in unusable:
+            continue
+        problem = _problem_of_annotation(annotation, images, categories, skip_invalid)
+        if problem:
+            problems.add(f"annotation {annotation_id}", problem)
+        else:
+            annotations[annotation_id] = annotation
+    problems.settle()
+    if problems.count:
+        if not images:
+            raise ValueError(f"{path} has no image that can be used.")
+        content["images"] = list(images.values())
+        content["annotations"] = list(annotations.values())
 
 
-def entries_by_id(content: Any, part: str, path: str | os.PathLike) -> dict[int, dict]:
+def entries_by_id(content: Any, part: str, path: PathLike) -> dict[int, dict]:
     """The images, annotations or categories of a COCO-format file's content by their ids.
 
     Raises:
         ValueError: the content is not of a COCO-format file, an id is missing or there twice.
     """
-    if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in PARTS):
-        raise ValueError(
-            f"{path} is not a COCO annotation file: it holds {_outline(content)}, and must hold an "
-            'object {"images": [...], "annotations": [...], "categories": [...]}.'
-        )
-    entries: dict[int, dict] = {}
-    for position, entry in enumerate(content[part]):
-        entry_id = entry.get("id") if isinstance(entry, dict) else None
-        if type(entry_id) is not int:
-            raise ValueError(
-                f"{path}: entry {position} of {part!r} has the id {entry_id!r}; it must be a "
-                "whole number."
-            )
-        if entries.setdefault(entry_id, entry) is not entry:
-            raise ValueError(f"{path}: two entries of {part!r} have the id {entry_id}.")
+    _check_outline(content, path)
+    problems = Problems(path)
+    entries = _entries(content, part, problems)
+    problems.settle()
     return entries
 
 
-def _outline(content: Any) -> str:
-    """A few words for what a JSON file holds."""
-    if isinstance(content, dict):
-        return f"an object with {_shortened(content) or 'nothing'}"
-    return f"a {type(content).__name__}"
+def _check_outline(content: Any, path: PathLike) -> None:
+    if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in PARTS):
+        raise ValueError(
+            f"{path} is not a COCO annotation file: it holds {outline(content)}, and must hold an "
+            'object {"images": [...], "annotations": [...], "categories": [...]}.'
+        )
+
+
+def _entries(content: dict[str, Any], part: str, problems: Problems) -> dict[int, dict]:
+    """The entries of a part that have an id of their own; the others are problems."""
+    entries: dict[int, dict] = {}
+    for position, entry in enumerate(content[part]):
+        entry_id = entry.get("id") if isinstance(entry, dict) else None
+        if type(entry_id) is not int or abs(entry_id) > _LARGEST_ID:
+            problems.add(
+                f"entry {position} of {part!r}",
+                f"has the id {quoted(entry_id)}; it must be a whole number of 64 bits.",
+            )
+        elif entries.setdefault(entry_id, entry) is not entry:
+            problems.add(f"two entries of {part!r}", f"have the id {entry_id}.")
+    return entries
+
+
+def _checked_categories(content: dict[str, Any], path: PathLike) -> dict[int, dict]:
+    categories = entries_by_id(content, "categories", path)
+    problems = Problems(path)
+    for category_id, category in categories.items():
+        if not isinstance(category.get("name"), str):
+            problems.add(
+                f"category {category_id}",
+                f"has the name {quoted(category.get('name'))}; it must be text.",
+            )
+    problems.settle()
+    return categories
+
+
+def _usable_images(content: dict[str, Any], problems: Problems) -> tuple[dict[int, dict], set[int]]:
+    """The images by id, and the ids of those that cannot be used."""
+    images = _entries(content, "images", problems)
+    unusable = set()
+    for image_id, image in images.items():
+        if problem := _problem_of_image(image):
+            problems.add(f"image {image_id}", problem)
+            unusable.add(image_id)
+    return {i: image for i, image in images.items() if i not in unusable}, unusable
 
 
 def _problem_of_image(image: dict) -> str | None:
     if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return f"has the file_name {image.get('file_name')!r}; it must be a path."
-    for side in ("height", "width"):
-        if type(image.get(side)) is not int or image[side] < 1:
-            return f"has the {side} {image.get(side)!r}; it must be a whole number of pixels."
-    return None
+        return f"has the file_name {quoted(image.get('file_name'))}; it must be a path."
+    return problem_of_image_size(image.get("height"), image.get("width"))
 
 
-def _problem_of_annotation(annotation: dict, images: dict, categories: dict) -> str | None:
+def _problem_of_annotation(
+    annotation: dict, images: dict[int, dict], categories: dict[int, dict], decode: bool
+) -> str | None:
+    """What is wrong with an annotation, which gets what is missing; None if nothing is.
+
+    Args:
+        decode: decode compressed run lengths too.
+    """
     image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
     if type(image_id) is not int or image_id not in images:
-        return f"is of image {image_id!r}, which is not among the file's images."
+        return f"is of image {quoted(image_id)}, which is not among the file's images."
     if type(category_id) is not int or category_id not in categories:
         return (
-            f"has the category_id {category_id!r}; the file's categories are "
-            f"{_shortened(categories)}."
+            f"has the category_id {quoted(category_id)}; the file's categories are "
+            f"{listed(categories)}."
         )
-    if annotation.setdefault("iscrowd", 0) not in (0, 1):
-        return f"has iscrowd {annotation['iscrowd']!r}; it must be 0 or 1."
-    box = annotation.get("bbox")
-    if box is not None and (not isinstance(box, list) or len(box) != 4):
-        return f"has the bbox {box!r}; it must be [x, y, width, height]."
+    if problem := _problem_of_numbers(annotation):
+        return problem
+    height, width = images[image_id]["height"], images[image_id]["width"]
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        return _problem_of_polygons(segmentation)
-    if isinstance(segmentation, dict):
-        counts, image = segmentation.get("counts"), images[image_id]
-        size = image["height"], image["width"]
-        problem = _problem_of_size(segmentation, *size)
-        # To decode a string takes longer than all the rest: that is left to its mask.
-        return problem or (None if isinstance(counts, str) else _problem_of_counts(counts, *size))
-    return f"has the segmentation {segmentation!r}; Mask R-CNN needs polygons or run lengths."
-
-
-def _problem_of_polygons(polygons: list) -> str | None:
-    if not polygons:
-        return "has an empty segmentation; it must have at least one polygon."
-    for number, polygon in enumerate(polygons):
-        if not isinstance(polygon, list):
-            return (
-                f"has a segmentation that is a list of {type(polygon).__name__}; it must be a list "
-                "of polygons, [[x1, y1, x2, y2, x3, y3, ...], ...]."
-            )
-        if len(polygon) < 6 or len(polygon) % 2:
-            return (
-                f"has {len(polygon)} numbers in polygon {number}; a polygon is [x1, y1, x2, y2, "
-                "...] with at least three points."
-            )
-        try:
-            finite = math.isfinite(sum(polygon))
-        except TypeError:
-            finite = False
-        if not finite:
-            return f"has something else than finite numbers in polygon {number}."
+    if problem := problem_of_segmentation(segmentation, height, width):
+        return problem
+    is_missing = annotation.get("bbox") is None or annotation.get("area") is None
+    if is_missing or (decode and isinstance(segmentation, dict)):
+        return _complete(annotation, height, width)
     return None
 
 
-def _problem_of_size(rle: dict, height: int, width: int) -> str | None:
-    if rle.get("size") != [height, width]:
-        return (
-            f"has run lengths of size {rle.get('size')!r} [height, width]; its image is "
-            f"{[height, width]}."
-        )
+def _problem_of_numbers(annotation: dict) -> str | None:
+    """What is wrong with `iscrowd`, `bbox` or `area`, each of which may be missing or null."""
+    if annotation.get("iscrowd") is None:
+        annotation["iscrowd"] = 0
+    if annotation["iscrowd"] not in (0, 1):
+        return f"has iscrowd {quoted(annotation['iscrowd'])}; it must be 0 or 1."
+    box, area = annotation.get("bbox"), annotation.get("area")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and _is_finite(*box)):
+        return f"has the bbox {quoted(box)}; it must be [x, y, width, height] in pixels."
+    if area is not None and not _is_finite(area):
+        return f"has the area {quoted(area)}; it must be a number of pixels."
     return None
 
 
-def _problem_of_counts(counts: Any, height: int, width: int) -> str | None:
-    if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
-        return "has run lengths whose counts are neither a string nor a list of whole numbers."
-    if sum(counts) != height * width:
-        return f"has run lengths of {sum(counts)} pixels in all; its image has {height * width}."
-    return None
+def _is_finite(*numbers: Any) -> bool:
+    try:
+        return math.isfinite(sum(numbers))
+    except (TypeError, OverflowError):
+        return False
 
 
-def _complete(annotation: dict, image: dict, path) -> None:
-    """Fill in `bbox` and `area` from the mask."""
+def _complete(annotation: dict, height: int, width: int) -> str | None:
+    """Fill in `bbox` and `area` from the segmentation, or say what is wrong with it."""
     from pycocotools import mask as coco_mask
 
     try:
-        rle = segmentation_to_rle(annotation["segmentation"], image["height"], image["width"])
+        rle = segmentation_to_rle(annotation["segmentation"], height, width)
     except ValueError as error:
-        raise ValueError(f"{path}: annotation {annotation['id']} {error}") from error
-    annotation.setdefault("bbox", coco_mask.toBbox(rle).tolist())
-    annotation.setdefault("area", int(coco_mask.area(rle)))
+        return str(error)
+    if annotation.get("bbox") is None:
+        annotation["bbox"] = coco_mask.toBbox(rle).tolist()
+    if annotation.get("area") is None:
+        annotation["area"] = int(coco_mask.area(rle))
+    return None
 
 
-def _check_class_ids(class_ids: list, categories: dict, path) -> None:
+# ---- Classes -------------------------------------------------------------------------------------
+
+
+def _check_class_ids(class_ids: list, categories: dict[int, str], path: PathLike) -> None:
     unknown = [class_id for class_id in class_ids if class_id not in categories]
     if unknown:
         raise ValueError(
-            f"class_ids holds {_shortened(unknown)}; the categories of {path} are "
-            f"{_shortened(categories)}."
+            f"class_ids holds {listed(unknown)}; the categories of {path} are {listed(categories)}."
         )
 
 
-def _check_images_exist(images: list[dict], path, image_dir) -> None:
-    """Every image has its file; a folder is listed once, however many images it has."""
-    names_by_folder: dict[str, set[str]] = {}
-    missing = []
+def _match_categories(
+    categories: dict[int, str],
+    wanted: list[int],
+    known: dict[Any, str],
+    source: str,
+    path: PathLike,
+) -> dict[int, int]:
+    """The ids that a file's categories have in the data set, by their ids in the file.
+
+    A name that the source has is the source's class, whatever its number. A new name keeps its
+    number if that is free; if the number's old name is in this file too, the file counts in
+    another order and the new name gets a new number.
+
+    Args:
+        categories: the file's ids and names; wanted: the ids that become classes.
+        known: ids and names of the source's classes.
+
+    Raises:
+        ValueError: a category that could be several classes.
+    """
+    new_ids = _free_ids({*categories, *known})
+    numbers: dict[int, int] = {}
+    for category_id in wanted:
+        name = categories[category_id]
+        namesakes = [known_id for known_id, other in known.items() if other == name]
+        if known.get(category_id) == name or (category_id not in known and not namesakes):
+            numbers[category_id] = category_id
+        elif len(namesakes) == 1 and list(categories.values()).count(name) == 1:
+            numbers[category_id] = namesakes[0]
+        elif not namesakes and known[category_id] in categories.values():
+            numbers[category_id] = new_ids()
+        else:
+            raise ValueError(_conflict(category_id, name, namesakes, known, source, path))
+    # Categories that do not become classes keep their numbers where these are free.
+    for category_id in categories:
+        if category_id not in numbers:
+            is_free = category_id not in {*numbers.values(), *known}
+            numbers[category_id] = category_id if is_free else new_ids()
+    return numbers
+
+
+def _free_ids(taken: set) -> Callable[[], int]:
+    last = max(i for i in taken if isinstance(i, int))
+
+    def next_id() -> int:
+        nonlocal last
+        last += 1
+        return last
+
+    return next_id
+
+
+def _conflict(
+    category_id: int,
+    name: str,
+    namesakes: list,
+    known: dict[Any, str],
+    source: str,
+    path: PathLike,
+) -> str:
+    if namesakes:
+        what = f"could be several classes of the source {source!r}: that name is there twice"
+    else:
+        what = f"and the source {source!r} has class {category_id} {known[category_id]!r} already"
+    return (
+        f"{path}: category {category_id} is {name!r}, {what}. Give categories of one class the "
+        "same name in all files, or load this file with another source name."
+    )
+
+
+def _renumber(content: dict[str, Any], numbers: dict[int, int]) -> None:
+    if all(old == new for old, new in numbers.items()):
+        return
+    for category in content["categories"]:
+        category["id"] = numbers[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = numbers[annotation["category_id"]]
+
+
+# ---- Images --------------------------------------------------------------------------------------
+
+
+def _called(image: dict) -> str:
+    return f"image {image['id']}"
+
+
+def _chosen_images(
+    content: dict[str, Any], wanted: list[int], path: PathLike
+) -> tuple[list[dict], dict[int, list[dict]]]:
+    """The images that show wanted categories, all if all are wanted; each one's annotations."""
+    by_image: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+    chosen = set(wanted)
+    for annotation in content["annotations"]:
+        if annotation["category_id"] in chosen:
+            by_image[annotation["image_id"]].append(annotation)
+    images = content["images"]
+    if len(chosen) < len(content["categories"]):
+        images = [image for image in images if by_image[image["id"]]]
+    if not images:
+        raise ValueError(f"{path} has no image with an object of the categories {listed(wanted)}.")
+    return images, by_image
+
+
+def _without_oversized(
+    images: list[dict], paths: dict[str, str], path: PathLike, skip_invalid: bool
+) -> list[dict]:
+    """Refuse or leave out large images whose stated size exceeds that of their file."""
+    problems = Problems(path, skip_invalid)
+    kept = []
     for image in images:
-        folder, name = os.path.split(os.path.join(image_dir, image["file_name"]))
-        if folder not in names_by_folder:
-            names_by_folder[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in names_by_folder[folder]:
-            missing.append(image)
-    if missing:
-        first = os.path.join(image_dir, missing[0]["file_name"])
-        raise FileNotFoundError(
-            f"{path}: image {missing[0]['id']} is not there: {first} does not exist; "
-            f"{len(missing)} of {len(images)} images are missing."
+        height, width = image["height"], image["width"]
+        size = stored_size(paths[_called(image)]) if height * width > _LARGE else None
+        if size is not None and height * width > size[0] * size[1]:
+            problems.add(
+                _called(image),
+                f"has {width}x{height} pixels (width x height) in the annotation file, and its "
+                f"image file {paths[_called(image)]} has {size[1]}x{size[0]}.",
+            )
+        else:
+            kept.append(image)
+    problems.settle()
+    if not kept:
+        raise ValueError(f"{path} has no image that can be used.")
+    return kept
+
+
+# ---- Warnings ------------------------------------------------------------------------------------
+
+
+def _warn_of_crowds(content: dict[str, Any], path: PathLike) -> None:
+    """Name classes of which a file has crowds only: nobody can learn them."""
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    crowds = [annotation for annotation in content["annotations"] if annotation["iscrowd"]]
+    with_objects = {a["category_id"] for a in content["annotations"] if not a["iscrowd"]}
+    only_crowds = {a["category_id"]: names[a["category_id"]] for a in crowds}
+    for category_id in with_objects:
+        only_crowds.pop(category_id, None)
+    total = len(content["annotations"])
+    # COCO itself has 1 % of crowds.
+    if only_crowds or len(crowds) >= max(_DOZEN, 0.1 * total):
+        logger.warning(
+            "%s: %d of %d annotations are crowds (iscrowd 1); classes that have crowds only: %s. "
+            "Crowds train nothing, and evaluation ignores them. CVAT exports every brush mask as a "
+            'crowd: crowds="objects" takes each as one object.',
+            path,
+            len(crowds),
+            total,
+            listed(only_crowds.values()),
         )
 
 
-def _shortened(values: Iterable) -> str:
-    values = list(values)
-    text = ", ".join(map(str, values[:10]))
-    return f"{text} and {len(values) - 10} more" if len(values) > 10 else text
-
-
-# ---- Masks ---------------------------------------------------------------------------------------
-
-
-def segmentation_to_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """The mask of an annotation's segmentation: `[height, width]` uint8, 0 and 1.
-
-    Polygons are filled as pycocotools does; several are joined.
-
-    Raises:
-        ValueError: no mask of this size; the sentence begins with a verb, for the caller to say
-            whose segmentation it is.
-    """
-    from pycocotools import mask as coco_mask
-
-    return coco_mask.decode(segmentation_to_rle(segmentation, height, width))
-
-
-def segmentation_to_rle(segmentation: list | dict, height: int, width: int) -> dict[str, Any]:
-    """A segmentation as pycocotools' run lengths, `{"size": [height, width], "counts": bytes}`.
-
-    Raises:
-        ValueError: as `segmentation_to_mask`.
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, dict):
-        plain = _plain_run_lengths(segmentation, height, width)
-        return coco_mask.frPyObjects(plain, height, width)
-    if problem := _problem_of_polygons(segmentation):
-        raise ValueError(problem)
-    farthest = max(max(map(abs, polygon)) for polygon in segmentation)
-    if farthest > _FARTHEST * max(height, width):
-        raise ValueError(
-            f"has a polygon that reaches {farthest}, far outside its image of {height}x{width}."
+def _warn_of_specks(content: dict[str, Any], path: PathLike) -> None:
+    """Name polygons that seem to be in 0..1, or objects of one pixel, if there are many."""
+    total = len(content["annotations"])
+    normalised = [a for a in content["annotations"] if _is_normalised(a["segmentation"])]
+    if _are_many(normalised, total):
+        logger.warning(
+            "%s: %d of %d annotations, annotation %d for one, have polygons within 0..1. COCO's "
+            "coordinates are pixels; normalised ones must be multiplied by the image's width and "
+            "height.",
+            path,
+            len(normalised),
+            total,
+            normalised[0]["id"],
         )
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        return
+    specks = [a for a in content["annotations"] if a["area"] <= 1]
+    if _are_many(specks, total):
+        logger.warning(
+            "%s: %d of %d annotations, annotation %d for one, have an area of one pixel or less.",
+            path,
+            len(specks),
+            total,
+            specks[0]["id"],
+        )
 
 
-def _plain_run_lengths(rle: dict, height: int, width: int) -> dict[str, Any]:
-    """Run lengths, compressed or not, with a list of counts that fills the image."""
-    if problem := _problem_of_size(rle, height, width):
-        raise ValueError(problem)
-    counts = rle.get("counts")
-    if isinstance(counts, (str, bytes)):
-        counts = decode_counts(counts)
-    # pycocotools would fill what the runs do not reach with whatever the memory holds.
-    if problem := _problem_of_counts(counts, height, width):
-        raise ValueError(problem)
-    return {"size": [height, width], "counts": counts}
+def _is_normalised(segmentation: list | dict) -> bool:
+    # The first point decides almost always.
+    return (
+        isinstance(segmentation, list)
+        and segmentation[0][0] <= 1
+        and segmentation[0][1] <= 1
+        and all(min(polygon) >= 0 and max(polygon) <= 1 for polygon in segmentation)
+    )
 
 
-def decode_counts(counts: str | bytes) -> list[int]:
-    """Compressed run lengths as a list: runs of 0 and 1 in turn, column by column.
-
-    Each number is written in digits of five bits, the lowest first, and from the fourth on as the
-    difference to the last but one.
-
-    Raises:
-        ValueError: no such string.
-    """
-    data = counts.encode("utf-8") if isinstance(counts, str) else counts
-    digits = np.frombuffer(data, np.uint8).astype(np.int64) - 48
-    is_last = (digits & 32) == 0
-    if not digits.size or digits.min() < 0 or digits.max() > 63 or not is_last[-1]:
-        raise ValueError(f"has run lengths that cannot be decoded: {counts[:40]!r}.")
-    ends = np.flatnonzero(is_last)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    places = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
-    if places.max() > 6:
-        raise ValueError(f"has run lengths with a number beyond 32 bits: {counts[:40]!r}.")
-    numbers = np.add.reduceat((digits & 31) << (5 * places), starts)
-    # The highest bit of the last digit is the sign.
-    numbers -= np.where(digits[ends] & 16, 1 << (5 * (places[ends] + 1)), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers.tolist()
+def _are_many(some: list, total: int) -> bool:
+    return len(some) > total / 2 or len(some) >= max(_DOZEN, total / 100)
