@@ -356,6 +356,9 @@ def _problem_of_numbers(annotation: dict) -> str | None:
     box, area = annotation.get("bbox"), annotation.get("area")
     if box is not None and not (isinstance(box, list) and len(box) == 4 and _is_finite(*box)):
         return f"has the bbox {quoted(box)}; it must be [x, y, width, height] in pixels."
+    if isinstance(area, str):  # some tools write "1200"
+        with contextlib.suppress(ValueError):
+            annotation["area"] = area = float(area)
     if area is not None and not _is_finite(area):
         return f"has the area {quoted(area)}; it must be a number of pixels."
     return None
@@ -363,7 +366,7 @@ def _problem_of_numbers(annotation: dict) -> str | None:
 
 def _is_finite(*numbers: Any) -> bool:
     try:
-        return math.isfinite(sum(numbers))
+        return math.isfinite(math.hypot(*numbers))
     except (TypeError, OverflowError):
         return False
 
