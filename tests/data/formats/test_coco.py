@@ -1,27 +1,27 @@
 """COCO-format files: what is read and refused; masks against pycocotools and a slow twin."""
 
 import gc
+import json
+import math
 
 import numpy as np
+import PIL.Image
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from pycocotools import mask as coco_mask
 
+from mrcnn.data.formats import coco as coco_format
 from mrcnn.data.formats.coco import (
     CocoFormatDataset,
     as_coco,
     check_annotations,
-    decode_counts,
     read_json,
-    segmentation_to_mask,
-    segmentation_to_rle,
 )
 from tests import coco_data
 
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)
-MASKS = hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
+
+@pytest.fixture
+def warned(caplog):
+    """Function that returns the warnings of the logger `mrcnn` so far."""
+    return lambda: [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
 
 
 @pytest.fixture
@@ -306,54 +306,394 @@ def test_a_damaged_string_of_run_lengths_is_named_with_its_mask(files, counts, m
 
 
 def test_a_polygon_far_outside_is_refused_before_it_takes_all_memory(files):
-    dataset = load(*files(changed("annotations", 0, segmentation=[[1, 1, 1e9, 1, 1, 5]])))
     with pytest.raises(ValueError, match="annotation 101 has a polygon that reaches 1000000000"):
-        dataset.load_mask(0)
+        load(*files(changed("annotations", 0, segmentation=[[1, 1, 1e9, 1, 1, 5]])))
 
 
 def test_check_annotations_takes_what_is_right():
     assert check_annotations(coco_data.content(), "file.json") is None
 
 
-# ---- Masks ---------------------------------------------------------------------------------------
+# ---- Bad entries ---------------------------------------------------------------------------------
 
 
-def expand(counts, height, width):
-    """Run lengths as a mask, pixel by pixel."""
-    pixels = [value % 2 for value, count in enumerate(counts) for _ in range(count)]
-    return np.array([[pixels[x * height + y] for x in range(width)] for y in range(height)])
+def with_bad_entries():
+    data = coco_data.content()
+    data["annotations"][0]["segmentation"] = []
+    data["annotations"][1]["segmentation"].append([1, 1, 5, 5])
+    data["annotations"][3]["segmentation"]["counts"] = "ooo"
+    data["images"].append({"id": 99, "file_name": "d.png", "height": None, "width": 5})
+    data["annotations"].append(coco_data.annotation(104, 12, 5, [[1, 1, 5, 1, 5, 5]]))
+    data["annotations"].append({**coco_data.annotation(105, 12, 5, [[1, 1, 5, 1, 5, 5]])})
+    data["annotations"][-1]["image_id"] = 99
+    return data
 
 
-@given(MASKS)
-def test_compressed_run_lengths_round_trip(mask):
-    rle = coco_mask.encode(np.asfortranarray(mask))
-    counts = decode_counts(rle["counts"])
-    np.testing.assert_array_equal(expand(counts, *mask.shape), mask)
-    assert decode_counts(rle["counts"].decode()) == counts
-    for form in (counts, rle["counts"], rle["counts"].decode()):
-        segmentation = {"size": list(mask.shape), "counts": form}
-        np.testing.assert_array_equal(segmentation_to_mask(segmentation, *mask.shape), mask)
-        assert segmentation_to_rle(segmentation, *mask.shape) == rle
+def test_all_bad_entries_are_named_at_once(files):
+    path, images = files(with_bad_entries())
+    with pytest.raises(ValueError) as error:
+        load(path, images)
+    assert str(error.value).split("\n") == [
+        f"{path}: 3 entries cannot be used; skip_invalid=True leaves them out:",
+        "  image 99 has the height None; it must be a whole number of pixels.",
+        "  annotation 101 has an empty segmentation; it must have at least one polygon.",
+        "  annotation 100 has 4 numbers in polygon 2; a polygon is [x1, y1, x2, y2, ...] with at "
+        "least three points.",
+    ]
 
 
-def test_long_runs_have_numbers_of_several_digits():
-    mask = np.zeros((2000, 1500), np.uint8)
-    mask[:, 700:] = 1
-    mask[0] = 0
-    rle = coco_mask.encode(np.asfortranarray(mask))
-    counts = decode_counts(rle["counts"])
-    assert counts[0] == 2000 * 700 + 1 and counts[1:3] == [1999, 1] and sum(counts) == mask.size
+def test_bad_entries_can_be_left_out(files, warned):
+    path, images = files(with_bad_entries())
+    dataset = CocoFormatDataset()
+    content = dataset.load_annotations(path, images, skip_invalid=True)
+    dataset.prepare()
+    assert f"{path}: 4 entries cannot be used and are left out:" in warned()[0]
+    assert "annotation 103 has run lengths that cannot be decoded: 'ooo'." in warned()[0]
+    assert [info["id"] for info in dataset.image_info] == [7, 3, 12]
+    assert [list(dataset.load_mask(i)[1]) for i in range(3)] == [[-3], [], [1]]
+    # What evaluation reads has the same objects.
+    assert sorted(as_coco(content).anns) == [102, 104] and sorted(as_coco(content).imgs) == [
+        3,
+        7,
+        12,
+    ]
 
 
-@given(st.lists(st.floats(-50, 80), min_size=6, max_size=20).filter(lambda p: len(p) % 2 == 0))
-def test_polygons_are_filled_as_pycocotools_does(polygon):
-    expected = coco_mask.decode(coco_mask.frPyObjects([polygon], 20, 30))[:, :, 0]
-    np.testing.assert_array_equal(segmentation_to_mask([polygon], 20, 30), expected)
+def test_ids_that_are_there_twice_can_be_left_out(files):
+    data = coco_data.content()
+    data["annotations"].append({**data["annotations"][0], "category_id": 5})
+    data["images"].append({**data["images"][0], "file_name": "c.png"})
+    dataset = load(*files(data), skip_invalid=True)
+    assert dataset.num_images == 3 and list(dataset.load_mask(0)[1]) == [2, 1, -3]
 
 
-def test_polygons_are_joined():
-    left, right = [0, 0, 4, 0, 4, 4, 0, 4], [2, 2, 8, 2, 8, 6, 2, 6]
-    joined = segmentation_to_mask([left, right], 10, 10)
-    either = segmentation_to_mask([left], 10, 10) | segmentation_to_mask([right], 10, 10)
-    np.testing.assert_array_equal(joined, either)
-    assert joined.sum() == 16 + 24 - 4
+def test_missing_images_can_be_left_out(files, warned):
+    path, images = files()
+    (images / "b.png").unlink()
+    dataset = load(path, images, skip_invalid=True)
+    assert [info["id"] for info in dataset.image_info] == [7, 12]
+    assert any("image 3 is not there" in text and "1 of 3" in text for text in warned())
+    with pytest.raises(FileNotFoundError, match="3 of 3 images are missing"):
+        load(path, images / "nowhere", skip_invalid=True)
+
+
+def test_something_must_be_left(files):
+    data = coco_data.content()
+    for image in data["images"]:
+        image["height"] = 0
+    path, images = files()
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"{path} has no image that can be used"):
+        load(path, images, skip_invalid=True)
+
+
+def test_names_of_another_spelling_are_taken(files, warned):
+    path, images = files()
+    data = coco_data.content()
+    data["images"][0]["file_name"] = "C:\\photos\\a.png"
+    data["images"][1]["file_name"] = "%62.png"
+    path.write_text(json.dumps(data))
+    dataset = load(path, images)
+    assert [info["path"] for info in dataset.image_info[:2]] == [
+        f"{images}/a.png",
+        f"{images}/b.png",
+    ]
+    assert any("2 file names are spelled otherwise" in text for text in warned())
+    data["images"][0]["file_name"] = "../other/a.png"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="image 7 has .* leads out of the image folder"):
+        load(path, images)
+
+
+def test_missing_values_are_filled_in_and_null_is_missing(files):
+    expected = coco_data.content()
+    data = coco_data.content()
+    for annotation, value in zip(data["annotations"], (None, None, None, None), strict=True):
+        annotation |= {"bbox": value, "area": value}
+    data["annotations"][0]["iscrowd"] = None
+    path, images = files(data)
+    assert CocoFormatDataset().load_annotations(path, images) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"area": "large"}, "has the area 'large'; it must be a number of pixels"),
+        ({"area": [5]}, r"has the area \[5\]"),
+        ({"area": math.nan}, "has the area nan"),
+        ({"area": "inf"}, "has the area inf"),
+        (
+            {"bbox": [1, 2, "3", 4]},
+            r"has the bbox \[1, 2, '3', 4\]; it must be \[x, y, width, height",
+        ),
+        ({"bbox": [1, 2, None, 4]}, "has the bbox"),
+        ({"bbox": [1, 2, math.inf, 4]}, "has the bbox"),
+        ({"bbox": {}}, "has the bbox {}"),
+        ({"iscrowd": "1"}, "has iscrowd '1'"),
+    ],
+)
+def test_values_that_evaluation_cannot_use_are_refused(files, values, message):
+    with pytest.raises(ValueError, match=f"annotation 101 {message}"):
+        load(*files(changed("annotations", 0, **values)))
+
+
+def test_an_area_may_be_written_as_text(files):
+    path, images = files(changed("annotations", 0, area="48.5"))
+    content = CocoFormatDataset().load_annotations(path, images)
+    assert content["annotations"][0]["area"] == 48.5
+
+
+# ---- Damaged and hostile files -------------------------------------------------------------------
+
+HUGE = 10**400
+FIELDS = {
+    "images": ("id", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "area", "iscrowd", "bbox", "segmentation"),
+    "categories": ("id",),
+}
+
+
+@pytest.mark.parametrize("value", [HUGE, -HUGE, [HUGE] * 4, [[HUGE] * 6], {"size": [HUGE, HUGE]}])
+@pytest.mark.parametrize(
+    ("part", "key"), [(part, key) for part, keys in FIELDS.items() for key in keys]
+)
+def test_huge_numbers_are_an_error_that_names_the_file(files, part, key, value):
+    path, images = files()
+    path.write_text(json.dumps(changed(part, 0, **{key: value})))
+    with pytest.raises(ValueError, match="annotations.json") as error:
+        load(path, images)
+    assert len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    "info", ["[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, "9" * 5000]
+)
+def test_json_that_python_does_not_read(files, info):
+    path, images = files()
+    path.write_text(json.dumps(coco_data.content())[:-1] + f', "x": {info}}}')
+    with pytest.raises(ValueError, match="annotations.json (cannot be read|is not a JSON file): "):
+        load(path, images)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(10**6, 40), (2 * 10**8, 40), (3 * 10**10, 40), (200_000, 200_000), (5, 2**25)],
+)
+@pytest.mark.parametrize("key", ["bbox", "unknown"])
+def test_a_stated_size_is_not_believed(files, height, width, key):
+    data = coco_data.content()
+    del data["annotations"][3]
+    data["annotations"][0].pop(key, None)  # without a box, its mask is drawn at once
+    path, images = files()
+    data["images"][1] |= {"height": height, "width": width}
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"annotations.json: image 3 has {width}x{height} pixels"):
+        load(path, images)
+    assert load(path, images, skip_invalid=True).num_images == 2
+
+
+def test_a_large_size_must_be_that_of_the_file(files, monkeypatch):
+    monkeypatch.setattr(coco_format, "_LARGE", 300)
+    path, images = files()
+    assert load(path, images).num_images == 3  # one of them of 20x30
+    PIL.Image.new("L", (20, 30)).save(images / "a.png")
+    assert load(path, images).num_images == 3  # a camera's tag may turn it
+    PIL.Image.new("L", (29, 20)).save(images / "a.png")
+    with pytest.raises(ValueError, match="image 7 has 30x20 pixels .* its image file .* has 29x20"):
+        load(path, images)
+    (images / "a.png").write_bytes(b"another format, without a header that is known")
+    assert load(path, images).num_images == 3
+
+
+def test_images_have_the_size_that_the_file_states(files):
+    """Whether an image with a camera's rotation tag is turned depends on it."""
+    path, images = files()
+    PIL.Image.new("L", (20, 30)).save(images / "a.png")
+    dataset = load(path, images)
+    assert (dataset.image_info[0]["height"], dataset.image_info[0]["width"]) == (20, 30)
+    assert dataset.load_mask(0)[0].shape[:2] == (20, 30)
+
+
+# ---- Crowds, normalised polygons, specks ---------------------------------------------------------
+
+
+def crowds_only():
+    data = coco_data.content()
+    for annotation in data["annotations"]:
+        annotation["iscrowd"] = 1
+    return data
+
+
+def test_classes_of_crowds_only_are_named(files, warned):
+    path, images = files(crowds_only())
+    dataset = load(path, images)
+    assert list(dataset.load_mask(0)[1]) == [-2, -1, -3]
+    (text,) = warned()
+    assert text.startswith(f"{path}: 4 of 4 annotations are crowds (iscrowd 1); classes that have")
+    assert "crowds only: dog, cat, tie." in text and 'crowds="objects" takes each as one' in text
+
+
+def test_crowds_can_be_taken_as_objects(files, warned):
+    path, images = files(crowds_only())
+    dataset = CocoFormatDataset()
+    content = dataset.load_annotations(path, images, crowds="objects")
+    dataset.prepare()
+    assert list(dataset.load_mask(0)[1]) == [2, 1, 3] and warned() == []
+    assert {annotation["iscrowd"] for annotation in as_coco(content).anns.values()} == {0}
+    with pytest.raises(ValueError, match="crowds is 'object'; it must be 'crowds' or 'objects'"):
+        load(path, images, crowds="object")
+
+
+def many(count, crowds=0, **changes):
+    data = coco_data.content()
+    data["annotations"] = [
+        {
+            **coco_data.annotation(n + 1, 7, 18, [[2, 3, 10, 3, 10, 9, 2, 9]]),
+            "iscrowd": int(n < crowds),
+        }
+        | changes
+        for n in range(count)
+    ]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("count", "crowds", "is_told"),
+    [(100, 0, 0), (100, 11, 0), (100, 12, 1), (1000, 50, 0), (1, 1, 1)],
+)
+def test_a_few_crowds_are_usual(files, warned, count, crowds, is_told):
+    load(*files(many(count, crowds)))
+    assert len(warned()) == is_told
+
+
+@pytest.mark.parametrize(
+    ("polygon", "area", "text"),
+    [
+        (
+            [0.1, 0.2, 0.6, 0.2, 0.6, 0.7],
+            0.125,
+            "have polygons within 0..1. COCO's coordinates are",
+        ),
+        ([0, 0, 1, 0, 1, 1], None, "have polygons within 0..1"),
+        ([5, 5, 6, 5, 6, 6], 1, "have an area of one pixel or less"),
+        ([5, 5, 5.1, 5, 5.1, 5.1], 0, "have an area of one pixel or less"),
+    ],
+)
+def test_polygons_that_are_no_pixels_are_told(files, warned, polygon, area, text):
+    changes = {"segmentation": [polygon], "area": area, "bbox": None}
+    path, images = files(many(12, **changes))
+    load(path, images)
+    assert (
+        len(warned()) == 1
+        and f"{path}: 12 of 12 annotations, annotation 1 for one, {text}" in warned()[0]
+    )
+
+
+def test_a_few_small_objects_are_usual(files, warned):
+    data = many(100)
+    for annotation in data["annotations"][:11]:
+        annotation |= {"segmentation": [[0, 0, 1, 0, 1, 1]], "area": 0.5}
+    load(*files(data))
+    assert warned() == []
+
+
+# ---- Several files -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def load_both(tmp_path):
+    """Function `(first, second, **kwargs) -> (data set, the second file's content)`.
+
+    The first and second are `{category id: name}` of files with one object of each category.
+    """
+
+    def load_both(first, second, **kwargs):
+        dataset, contents = CocoFormatDataset(), []
+        images = coco_data.write_images(tmp_path / "images")
+        for number, categories in enumerate((first, second)):
+            data = coco_data.content()
+            data["categories"] = [{"id": i, "name": name} for i, name in categories.items()]
+            data["annotations"] = [
+                coco_data.annotation(n + 1, 7, category_id, [[n, 0, n + 1, 0, n + 1, 5, n, 5]])
+                for n, category_id in enumerate(categories)
+            ]
+            path = coco_data.write(tmp_path / f"{number}.json", data)
+            contents.append(dataset.load_annotations(path, images, **(kwargs if number else {})))
+        dataset.prepare()
+        return dataset, contents[1]
+
+    return load_both
+
+
+def names_in(dataset, image_id):
+    return [dataset.class_names[class_id] for class_id in dataset.load_mask(image_id)[1]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ({1: "apple", 2: "pear"}, {1: "pear", 2: "apple"}, "apple pear"),
+        ({1: "apple", 2: "pear"}, {0: "apple", 1: "pear"}, "apple pear"),
+        ({1: "apple", 2: "pear"}, {2: "pear"}, "apple pear"),
+        ({1: "apple", 2: "pear"}, {7: "fig", 8: "pear"}, "apple fig pear"),
+        ({1: "apple", 2: "pear"}, {1: "pear", 2: "plum"}, "apple pear plum"),
+        ({1: "apple", 2: "pear"}, {1: "fig", 2: "pear", 5: "apple"}, "apple fig pear"),
+        ({1: "head", 2: "head"}, {1: "head", 2: "head"}, "head head"),
+        ({3: "a"}, {3: "c", 4: "a", 5: "b"}, "a b c"),
+    ],
+)
+def test_categories_of_a_second_file_go_by_name(load_both, first, second, names):
+    dataset, content = load_both(first, second)
+    assert sorted(dataset.class_names[1:]) == names.split()
+    assert names_in(dataset, 0) == [first[i] for i in first]
+    assert names_in(dataset, 3) == [second[i] for i in second]
+    # Evaluation finds the classes by the ids of the content.
+    ids = {info["id"]: info["name"] for info in dataset.class_info[1:]}
+    assert {
+        category["id"]: category["name"] for category in content["categories"]
+    }.items() <= ids.items()
+    coco = as_coco(content)
+    assert [ids[coco.anns[n + 1]["category_id"]] for n in range(len(second))] == list(
+        second.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            {1: "apple"},
+            {1: "Apple"},
+            "category 1 is 'Apple', and the source 'coco' has class 1 'apple'",
+        ),
+        (
+            {1: "apple", 2: "fig"},
+            {1: "pear", 2: "fig"},
+            "category 1 is 'pear', and the source 'coco'",
+        ),
+        ({1: "head", 2: "head"}, {3: "head"}, "category 3 is 'head', could be several classes of"),
+        ({1: "head"}, {2: "head", 3: "head"}, "category 2 is 'head', could be several classes of"),
+    ],
+)
+def test_categories_that_could_be_several_classes_are_refused(load_both, first, second, message):
+    with pytest.raises(ValueError, match=f"1.json: {message}"):
+        load_both(first, second)
+    assert load_both(first, second, source="other")[0].num_classes == 1 + len(first) + len(second)
+
+
+def test_nothing_is_changed_of_a_second_file_that_is_refused(files):
+    path, images = files()
+    dataset = CocoFormatDataset()
+    dataset.load_annotations(path, images)
+    data = changed("categories", 0, name="wolf")
+    with pytest.raises(ValueError, match="category 18 is 'wolf'"):
+        dataset.add_annotations(data, path, images)
+    assert data["categories"][0]["id"] == 18
+    assert len(dataset.image_info) == 3 and len(dataset.class_info) == 4
+
+
+def test_chosen_class_ids_are_the_files_own(load_both):
+    dataset, content = load_both({1: "apple", 2: "pear"}, {1: "pear", 2: "apple"}, class_ids=[1])
+    assert dataset.class_names == ["BG", "apple", "pear"]
+    assert names_in(dataset, 3) == ["pear"]
+    assert sorted(as_coco(content).cats) == [2, 3]  # the apple of this file is not taken

@@ -205,6 +205,49 @@ def test_a_row_that_cannot_be_used_is_named(folder, rows, expected):
     assert text.startswith(str(path)) and expected in text
 
 
+def test_all_bad_rows_are_named_at_once(folder):
+    path = write_table(folder, [row for rows, _ in BAD_ROWS for row in rows if row[0] == "J1"])
+    first, *lines = message(ValueError, folder).split("\n")
+    assert first.startswith(
+        f"{path}: 11 entries cannot be used; skip_invalid=True leaves them out:"
+    )
+    assert len(lines) == 11 and "row 0, object J1, has the label 3" in lines[0]
+
+
+def test_objects_with_a_bad_row_can_be_left_out(folder, caplog):
+    """The n-th row belongs to the n-th grey value, so that an object needs all of its rows."""
+    path = write_table(
+        folder, [*ROWS, ("J1", 9, 1.0, 1.0, 2.0, 2.0), (None, 1, 1.0, 1.0, 2.0, 2.0)]
+    )
+    for object_ids in (None, ["J1", "J2", "J3"]):
+        dataset = load(folder, skip_invalid=True, object_ids=object_ids)
+        assert [info["id"] for info in dataset.image_info] == ["J2", "J3"]
+        dataset.check()
+    assert f"{path}: 2 entries cannot be used and are left out" in caplog.text
+    assert list(read_table(path, 2, skip_invalid=True)["object_id"]) == ["J2", "J3"]
+    with pytest.raises(ValueError, match="has no object that can be used"):
+        load(folder, skip_invalid=True, object_ids=["J1"])
+
+
+def test_objects_without_their_files_can_be_left_out(folder, caplog):
+    os.remove(image_path(folder, "J3"))
+    os.remove(mask_path(folder, "J2"))
+    dataset = load(folder, skip_invalid=True)
+    assert [info["id"] for info in dataset.image_info] == ["J1"]
+    assert "the picture of object J3 is not there" in caplog.text
+    assert "the mask of object J2 is not there" in caplog.text
+    os.remove(image_path(folder, "J1"))
+    os.remove(image_path(folder, "J2"))
+    with pytest.raises(FileNotFoundError, match="3 of 3 pictures are missing"):
+        load(folder, skip_invalid=True)
+
+
+@pytest.mark.parametrize("object_id", ["../masks/J1", "/etc/x", "a/b"])
+def test_an_id_does_not_lead_to_another_folder(folder, object_id):
+    write_table(folder, [(object_id, *ROWS[0][1:])])
+    assert f"row 0, object {object_id}, has a slash in its object_id" in message(ValueError, folder)
+
+
 def test_missing_columns_are_named(folder):
     columns = ["object_id", "label", *COLUMNS[2:5], "ymax"]
     path = write_table(folder, ROWS, columns)

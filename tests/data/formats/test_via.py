@@ -1,29 +1,31 @@
-"""VIA files: what is read and refused; masks against scikit-image and slow twins."""
+"""VIA files: what is read and refused; masks of every shape."""
 
 import json
 import logging
 import math
+import zlib
 
 import numpy as np
 import pytest
-import skimage.draw
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.formats import shapes as drawing
 from mrcnn.data.formats import via
+from mrcnn.data.formats.shapes import polygon_to_mask
 from mrcnn.data.formats.via import (
     SHAPES,
     ViaDataset,
-    ellipse_to_mask,
-    polygon_to_mask,
     read_via,
     shape_bounds,
     shape_to_mask,
 )
+from tests.data.formats.shape_points import points, quarters
 
 HEIGHT, WIDTH = 20, 30
+EXIF_ORIENTATION = 0x0112
 RECT = {"name": "rect", "x": 2, "y": 3, "width": 4, "height": 5}
 TRIANGLE = {"name": "polygon", "all_points_x": [0, 10, 0], "all_points_y": [0, 0, 10]}
 
@@ -178,7 +180,7 @@ def test_a_rotation_tag_is_told(write, caplog):
     content = entries(a=[region(RECT)], b=[region(RECT)])
     content["b.png123"]["filename"] = "b.jpg"
     exif = Image.Exif()
-    exif[via._EXIF_ORIENTATION] = 6
+    exif[EXIF_ORIENTATION] = 6
     _, folder = write({})
     Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "b.jpg", exif=exif)
     with caplog.at_level(logging.WARNING, "mrcnn"):
@@ -296,10 +298,14 @@ def test_a_missing_file_is_named(tmp_path):
         ("{", "is not a JSON file"),
         ("[]", "is not a file of VIA 1 or 2: it holds a list"),
         ({"images": [], "categories": []}, "holds an object with images, categories, and must"),
-        ({"x": {"filename": "a.png"}}, "is not a file of VIA"),
+        ({"x": {"file": "a.png"}}, "is not a file of VIA"),
+        ({"x": {"filename": "a.png"}}, "image 'a.png' has no regions; .* empty list"),
+        ({"x": {"filename": "a.png", "regions": None}}, "image 'a.png' has the regions None; they"),
         ({"x": {"filename": 3, "regions": []}}, "is not a file of VIA"),
         ({"_via_img_metadata": 3}, "is not a file of VIA"),
-        ({"x": {"filename": "a.png", "regions": "none"}}, "is not a file of VIA"),
+        ({"x": {"filename": "a.png", "regions": "none"}}, "has the regions 'none'; they must be"),
+        ({**entries(a=[]), "y": 3}, "entry 'y' is a int; it must be an object"),
+        ({**entries(a=[]), "y": {"filename": 3}}, "entry 'y' has the filename 3; it must be text"),
         ({}, "has no annotated image; images in it: 0"),
         ({"_via_img_metadata": {}}, "has no annotated image; images in it: 0"),
         (entries(a=[], b=[]), "has no annotated image; images in it: 2"),
@@ -352,7 +358,7 @@ def test_a_region_that_cannot_be_used_is_named(write, bad, message):
 
 def test_a_missing_image_is_named(write):
     content = entries(a=[region(RECT)], gone=[region(RECT)], lost=[region(RECT)])
-    with pytest.raises(FileNotFoundError, match=r"via.json: image 'gone.png'.*2 of 3 annotated"):
+    with pytest.raises(FileNotFoundError, match=r"via.json: image 'gone.png'.*2 of 3 images"):
         load(write(content))
 
 
@@ -379,17 +385,132 @@ def test_nothing_is_added_of_a_file_that_is_refused(write):
     assert dataset.image_info == [] and len(dataset.class_info) == 1
 
 
+def bad_file():
+    """An entry without regions, bad regions in two others, an image that is not there."""
+    speck = region(polygon([1, 2], [1, 2]), kind="oak")
+    content = entries(
+        a=[region(RECT, kind="oak"), speck, region({"name": "point"}, kind="oak")],
+        b=[speck],
+        c=[region(TRIANGLE, kind="ash")],
+        gone=[region(RECT, kind="oak")],
+    )
+    content["d.png1"] = {"filename": "d.png", "size": 1}
+    return content
+
+
+def test_all_bad_entries_are_named_at_once(write):
+    path, folder = write(bad_file())
+    with pytest.raises(ValueError) as error:
+        load((path, folder))
+    first, *lines = str(error.value).split("\n")
+    assert first == f"{path}: 4 entries cannot be used; skip_invalid=True leaves them out:"
+    assert [line.split(" is ")[0].split(" has ")[0].strip() for line in lines] == [
+        "image 'a.png', region 1",
+        "image 'a.png', region 2",
+        "image 'b.png', region 0",
+        "image 'd.png'",
+    ]
+
+
+def test_bad_entries_can_be_left_out(write, caplog):
+    dataset = load(write(bad_file()), attribute="kind", skip_invalid=True)
+    assert [info["id"] for info in dataset.image_info] == ["a.png", "c.png"]
+    assert dataset.class_names == ["BG", "ash", "oak"]
+    assert [dataset.load_mask(i)[1].tolist() for i in range(2)] == [[2], [1]]
+    assert "4 entries cannot be used and are left out" in caplog.text
+    assert "image 'gone.png' is not there" in caplog.text
+    assert len(read_via(write(bad_file())[0], skip_invalid=True)) == 4
+
+
+def test_regions_without_a_known_class_can_be_left_out(write, caplog):
+    content = entries(
+        a=[region(RECT, kind="elm"), region(RECT, kind="oak"), region(TRIANGLE)],
+        b=[region(RECT, kind="elm")],
+    )
+    files = write(content)
+    with pytest.raises(
+        ValueError, match="2 entries .*\n.*'a.png', region 0 .*\n.*'b.png', region 0"
+    ):
+        content["a.png123"]["regions"].pop()
+        load(write(content), attribute="kind", classes=["oak"])
+    files[0].write_text(json.dumps(content | entries(a=[region(RECT), region(RECT, kind="oak")])))
+    dataset = load(files, attribute="kind", classes=["oak"], skip_invalid=True)
+    assert [info["id"] for info in dataset.image_info] == ["a.png"]
+    assert dataset.load_mask(0)[1].tolist() == [1]
+    assert "'a.png', region 0 has no class" in caplog.text
+    assert "'b.png', region 0 has the unknown class 'elm'" in caplog.text
+    with pytest.raises(ValueError, match="has no region that can be used"):
+        load(files, attribute="kind", classes=["fir"], skip_invalid=True)
+
+
+def test_damaged_and_doubled_images_can_be_left_out(write, caplog):
+    content = entries(a=[region(RECT)], b=[region(RECT)])
+    content["b.png9"] = content["b.png123"]
+    files = write(content)
+    (files[1] / "a.png").write_bytes(b"no image")
+    dataset = load(files, skip_invalid=True)
+    assert [info["id"] for info in dataset.image_info] == ["b.png"]
+    assert "image 'a.png' cannot be used: " in caplog.text
+    assert "two entries with regions are of image 'b.png'" in caplog.text
+    (files[1] / "b.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="via.json has no image that can be used"):
+        load(files, skip_invalid=True)
+
+
+def test_something_must_be_left(write):
+    content = entries(a=[region(polygon([1], [1]))])
+    with pytest.raises(ValueError, match="has no annotated image; images in it: 1"):
+        load(write(content), skip_invalid=True)
+
+
+def test_names_of_another_spelling_are_taken(write, caplog):
+    content = entries(a=[region(RECT)], b=[region(RECT)])
+    content["a.png123"]["filename"] = "C:\\photos\\a.png"
+    files = write(content)
+    dataset = load(files)
+    assert dataset.image_info[0]["path"] == f"{files[1]}/a.png"
+    assert dataset.load_image(0).shape == (HEIGHT, WIDTH, 3)
+    assert "1 file names are spelled otherwise" in caplog.text
+    content["a.png123"]["filename"] = "../a.png"
+    with pytest.raises(ValueError, match="image '../a.png' has .* leads out of the image folder"):
+        load(write(content))
+
+
+@pytest.mark.parametrize("value", [10**400, [10**400], "[" * 5000 + "]" * 5000, "9" * 5000])
+def test_huge_numbers_and_deep_nesting_are_an_error_that_names_the_file(write, value):
+    text = json.dumps(entries(a=[region({**RECT, "x": "VALUE"})]))
+    text = text.replace('"VALUE"', value if isinstance(value, str) else json.dumps(value))
+    with pytest.raises(ValueError, match="via.json") as error:
+        load(write(text))
+    assert len(str(error.value)) < 500
+
+
+def test_an_image_header_is_not_believed(write):
+    files = write(entries(a=[region(RECT)]))
+    data = bytearray((files[1] / "a.png").read_bytes())
+    data[16:24] = (100_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (files[1] / "a.png").write_bytes(data)
+    with pytest.raises((OSError, ValueError), match="a.png"):
+        load(files)
+
+
+def test_a_polygon_that_takes_too_much_memory_is_named(write, monkeypatch):
+    dataset = load(write(entries(a=[region(TRIANGLE)])))
+    monkeypatch.setattr(drawing, "_MOST_CROSSINGS", 5)
+    with pytest.raises(
+        ValueError, match="via.json: image 'a.png' has a polygon that has an outline"
+    ):
+        dataset.load_mask(0)
+
+
+def test_keys_of_other_tools_do_not_matter(write):
+    extra = {**region(RECT, kind="oak"), "label": "no", "number": "no"}
+    assert load(write(entries(a=[extra]))).load_mask(0)[1].tolist() == [1]
+    assert load(write(entries(a=[extra])), attribute="kind").class_names == ["BG", "oak"]
+
+
 # ---- Masks -------------------------------------------------------------------------------------
-
-
-def quarters(low, high):
-    """Quarters of pixels: what is computed with them in float64 is exact."""
-    return st.integers(4 * low, 4 * high).map(lambda n: n / 4)
-
-
-def points(coordinates_x, coordinates_y, most=7):
-    pair = st.tuples(coordinates_x, coordinates_y)
-    return st.lists(pair, min_size=3, max_size=most)
 
 
 @st.composite
@@ -401,80 +522,6 @@ def shapes(draw, name):
     shape = {key: draw(st.floats(-30, 60)) for key in keys}
     shape |= {key: draw(st.floats(0.1, 20)) for key in set(SHAPES[name]) - set(keys)}
     return {"name": name, **shape}
-
-
-def is_covered(x, y, corners):
-    """Whether (x, y) lies in a polygon or on its outline; exact for quarters of pixels."""
-    inside = False
-    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
-        side = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)
-        if side == 0 and min(x1, x2) <= x <= max(x1, x2) and min(y1, y2) <= y <= max(y1, y2):
-            return True
-        if (y1 > y) != (y2 > y):
-            inside ^= (side > 0) == (y2 > y1)
-    return inside
-
-
-@settings(deadline=None)
-@given(points(quarters(-6, 13), quarters(-6, 12)))
-@example([(0, 0), (5, 0), (5, 5), (0, 5), (0, 0)])  # closed, as VIA 1 has it
-@example([(0, 4), (4, 0), (4, 4), (0, 0)])  # crosses itself
-@example([(1, 1), (9, 9), (5, 5)])  # no area
-@example([(2, 0), (4, 4), (6, 0), (6, 6), (2, 6)])  # a notch down to a corner
-def test_a_polygon_covers_pixels_whose_centre_lies_in_it_or_on_it(corners):
-    mask = polygon_to_mask(*zip(*corners, strict=True), 7, 8)
-    expected = [[is_covered(x, y, corners) for x in range(8)] for y in range(7)]
-    np.testing.assert_array_equal(mask, expected)
-    assert mask.dtype == bool
-
-
-def on_outline(x, y, corners):
-    """Whether (x, y) is within a millionth of a pixel of the outline."""
-    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
-        length = math.hypot(x2 - x1, y2 - y1) or 1
-        if abs((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)) / length < 1e-6:
-            return True
-    return False
-
-
-@settings(deadline=None)
-@given(points(st.integers(-40, 80), st.integers(-30, 60), most=12))
-@example([(10, -1), (16, -7), (-7, 16)])  # scikit-image misses this line
-def test_polygons_are_those_of_scikit_image_but_for_rounding_on_the_outline(corners):
-    xs, ys = zip(*corners, strict=True)
-    expected = np.zeros((40, 50), bool)
-    expected[skimage.draw.polygon(ys, xs, expected.shape)] = True
-    mask = polygon_to_mask(xs, ys, 40, 50)
-    assert not (expected & ~mask).any()
-    assert all(on_outline(x, y, corners) for y, x in np.argwhere(mask & ~expected))
-
-
-@settings(deadline=None)
-@given(st.tuples(st.integers(0, 9), st.integers(0, 9)), points(quarters(-9, 9), quarters(-9, 9)))
-def test_clipping_is_the_window_of_the_whole(offset, corners):
-    xs, ys = np.array(corners).T
-    whole = polygon_to_mask(xs + 10, ys + 10, 30, 30)
-    y, x = offset
-    part = polygon_to_mask(xs + 10 - x, ys + 10 - y, 12, 8)
-    np.testing.assert_array_equal(part, whole[y : y + 12, x : x + 8])
-
-
-def test_the_start_and_direction_of_a_polygon_do_not_matter():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        corners = rng.uniform(-5, 35, (6, 2))
-        mask = polygon_to_mask(*corners.T, HEIGHT, WIDTH)
-        for same in (np.roll(corners, 2, axis=0), corners[::-1], np.vstack([corners, corners[0]])):
-            np.testing.assert_array_equal(polygon_to_mask(*same.T, HEIGHT, WIDTH), mask)
-
-
-def test_a_very_large_polygon_covers_everything():
-    far = via._FARTHEST
-    mask = polygon_to_mask([-far, far, far, -far], [-far, -far, far, far], 300, 400)
-    assert mask.all()
-    many = np.linspace(0, 2 * np.pi, 20001)[:-1]
-    disc = polygon_to_mask(100 + 90 * np.cos(many), 100 + 90 * np.sin(many), 200, 200)
-    assert abs(disc.sum() - np.pi * 90**2) < 200
 
 
 def test_a_rect_covers_what_the_polygon_of_its_corners_does():
@@ -498,18 +545,6 @@ def test_a_circle_covers_pixels_at_most_its_radius_away():
     expected = [[(x - 7) ** 2 + (y - 8) ** 2 <= 25 for x in range(WIDTH)] for y in range(HEIGHT)]
     np.testing.assert_array_equal(mask, expected)
     assert mask[8, 12] and mask[12, 10] and not mask[12, 11]
-
-
-@settings(deadline=None)
-@given(
-    st.floats(-10, 40), st.floats(-10, 30), st.floats(0.5, 25), st.floats(0.5, 25), st.floats(-7, 7)
-)
-def test_an_ellipse_covers_what_its_equation_says(cx, cy, rx, ry, theta):
-    mask = ellipse_to_mask(cx, cy, rx, ry, theta, HEIGHT, WIDTH)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    turned = (x - cx + 1j * (y - cy)) * np.exp(-1j * theta)
-    value = (turned.real / rx) ** 2 + (turned.imag / ry) ** 2
-    assert ((mask == (value <= 1)) | (abs(value - 1) < 1e-9)).all()
 
 
 def test_theta_turns_clockwise_from_the_x_axis():
