@@ -527,7 +527,7 @@ def _without_oversized(
 
 
 def _warn_of_crowds(content: dict[str, Any], path: PathLike) -> None:
-    """Name classes of which a file has crowds only: nobody can learn them."""
+    """Tell of many crowds, and name the classes that have nothing else: they cannot be learned."""
     names = {category["id"]: category["name"] for category in content["categories"]}
     crowds = [annotation for annotation in content["annotations"] if annotation["iscrowd"]]
     with_objects = {a["category_id"] for a in content["annotations"] if not a["iscrowd"]}
@@ -536,7 +536,7 @@ def _warn_of_crowds(content: dict[str, Any], path: PathLike) -> None:
         only_crowds.pop(category_id, None)
     total = len(content["annotations"])
     # COCO itself has 1 % of crowds.
-    if only_crowds or len(crowds) >= max(_DOZEN, 0.1 * total):
+    if _are_many(crowds, total, usual=0.1):
         logger.warning(
             "%s: %d of %d annotations are crowds (iscrowd 1); classes that have crowds only: %s. "
             "Crowds train nothing, and evaluation ignores them. CVAT exports every brush mask as a "
@@ -584,5 +584,6 @@ def _is_normalised(segmentation: list | dict) -> bool:
     )
 
 
-def _are_many(some: list, total: int) -> bool:
-    return len(some) > total / 2 or len(some) >= max(_DOZEN, total / 100)
+def _are_many(some: list, total: int, usual: float = 0.01) -> bool:
+    """Whether these are more than half of all, or a dozen and more than the usual share."""
+    return len(some) > total / 2 or len(some) >= max(_DOZEN, total * usual)

@@ -14,9 +14,8 @@ from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
-# An image may have so many pixels: more than cameras and most scanners make, and few enough for
-# the 32-bit numbers in which pycocotools counts pixels.
-MAX_PIXELS = 2**28
+# pycocotools counts pixels in numbers of 32 bits.
+_MOST_PIXELS = 2**31 - 1
 # Products of two coordinates are exact in float64 up to here.
 FARTHEST = 1e7
 _SHOWN = 10
@@ -98,14 +97,25 @@ def is_coordinate(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= FARTHEST
 
 
+def pixel_limit() -> int:
+    """Largest number of pixels that an image may have: Pillow's limit for image files.
+
+    It is twice `PIL.Image.MAX_IMAGE_PIXELS`, 178,956,970 unless changed.
+    """
+    import PIL.Image
+
+    largest = PIL.Image.MAX_IMAGE_PIXELS
+    return _MOST_PIXELS if largest is None else min(2 * largest, _MOST_PIXELS)
+
+
 def problem_of_image_size(height: Any, width: Any) -> str | None:
     """What is wrong with an image's stated size; None if nothing is."""
     for side, value in (("height", height), ("width", width)):
         if type(value) is not int or value < 1:
             return f"has the {side} {quoted(value)}; it must be a whole number of pixels."
-    if height * width > MAX_PIXELS:
+    if height * width > pixel_limit():
         return (
             f"has {quoted(width)}x{quoted(height)} pixels (width x height); an image may have at "
-            f"most {MAX_PIXELS:,} (mrcnn.data.formats.problems.MAX_PIXELS)."
+            f"most {pixel_limit():,}, twice PIL.Image.MAX_IMAGE_PIXELS."
         )
     return None

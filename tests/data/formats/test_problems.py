@@ -3,14 +3,15 @@
 import logging
 import math
 
+import PIL.Image
 import pytest
 
 from mrcnn.data.formats.problems import (
     FARTHEST,
-    MAX_PIXELS,
     Problems,
     is_coordinate,
     outline,
+    pixel_limit,
     problem_of_image_size,
     quoted,
 )
@@ -103,10 +104,24 @@ def test_a_coordinate_is_a_finite_number_of_sensible_size():
 
 
 def test_sizes_of_images():
-    for height, width in ((1, 1), (480, 640), (MAX_PIXELS, 1), (2**14, 2**14)):
+    for height, width in ((1, 1), (480, 640), (pixel_limit(), 1), (13_000, 13_000)):
         assert problem_of_image_size(height, width) is None
     for height in (0, -1, 2.0, True, None, "480", [480]):
         assert "has the height" in problem_of_image_size(height, 640)
         assert "has the width" in problem_of_image_size(640, height)
-    for height, width in ((MAX_PIXELS + 1, 1), (2, MAX_PIXELS), (200_000_000, 40), (10**400,) * 2):
+    for height, width in (
+        (pixel_limit() + 1, 1),
+        (2, pixel_limit()),
+        (200_000_000, 40),
+        (10**400,) * 2,
+    ):
         assert "pixels (width x height); an image may have" in problem_of_image_size(height, width)
+
+
+def test_the_pixel_limit_is_pillows(monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    assert problem_of_image_size(10, 20) is None
+    assert "has 21x10 pixels" in problem_of_image_size(10, 21)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", None)
+    assert problem_of_image_size(2**15, 2**15) is None
+    assert "at most 2,147,483,647" in problem_of_image_size(2**16, 2**16)

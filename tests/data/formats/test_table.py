@@ -206,12 +206,13 @@ def test_a_row_that_cannot_be_used_is_named(folder, rows, expected):
 
 
 def test_all_bad_rows_are_named_at_once(folder):
-    path = write_table(folder, [row for rows, _ in BAD_ROWS for row in rows if row[0] == "J1"])
+    path = write_table(folder, [("J1", n, 1.0, 1.0, 2.0, 2.0) for n in range(3, 15)])
     first, *lines = message(ValueError, folder).split("\n")
     assert first.startswith(
-        f"{path}: 11 entries cannot be used; skip_invalid=True leaves them out:"
+        f"{path}: 12 entries cannot be used; skip_invalid=True leaves them out:"
     )
-    assert len(lines) == 11 and "row 0, object J1, has the label 3" in lines[0]
+    assert "row 0, object J1, has the label 3" in lines[0]
+    assert "row 9, object J1, has the label 12" in lines[9] and lines[10] == "  and 2 more."
 
 
 def test_objects_with_a_bad_row_can_be_left_out(folder, caplog):
