@@ -218,7 +218,7 @@ def _has_name(entry: Any) -> bool:
 
 def _problem_of_entry(entry: Any) -> str | None:
     if not isinstance(entry, dict):
-        return f"is a {type(entry).__name__}; it must be an object of one image."
+        return f"is {quoted(entry)}; it must be an object that describes one image."
     if not _has_name(entry):
         return f"has the filename {quoted(entry.get('filename'))}; it must be text."
     if "regions" not in entry:

@@ -304,7 +304,7 @@ def test_a_missing_file_is_named(tmp_path):
         ({"x": {"filename": 3, "regions": []}}, "is not a file of VIA"),
         ({"_via_img_metadata": 3}, "is not a file of VIA"),
         ({"x": {"filename": "a.png", "regions": "none"}}, "has the regions 'none'; they must be"),
-        ({**entries(a=[]), "y": 3}, "entry 'y' is a int; it must be an object"),
+        ({**entries(a=[]), "y": 3}, "entry 'y' is 3; it must be an object"),
         ({**entries(a=[]), "y": {"filename": 3}}, "entry 'y' has the filename 3; it must be text"),
         ({}, "has no annotated image; images in it: 0"),
         ({"_via_img_metadata": {}}, "has no annotated image; images in it: 0"),
