@@ -395,8 +395,8 @@ class Config:
         # The strides of a callable BACKBONE are checked against its feature maps.
         if not callable(self.BACKBONE) and strides != list(STRIDES[: len(strides)]):
             raise ValueError(
-                f"BACKBONE_STRIDES is {strides}; the feature maps of {self.BACKBONE!r} have the "
-                f"strides {list(STRIDES)}, so it must be that."
+                f"BACKBONE_STRIDES is {strides}; it must be {list(STRIDES)}, the strides of the "
+                f"feature maps of {self.BACKBONE!r}."
             )
 
     def _check_image_size(self) -> None:

@@ -5,14 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.masks import (
     MaskView,
     compute_overlaps_masks,
     expand_mask,
     extract_bboxes,
-    mask_rle,
     minimize_mask,
     unmold_mask,
 )
@@ -147,23 +145,6 @@ def test_an_empty_mask_cannot_become_a_mini_mask():
     mask[3:5, 3:5, 0] = True
     with pytest.raises(ValueError, match=r"object 1 has the box \[0, 0, 0, 0\].*20x20"):
         minimize_mask(extract_bboxes(mask), mask, (28, 28))
-
-
-sides = st.integers(-3, 14)
-
-
-@given(
-    st.integers(0, 2**32 - 1),
-    st.tuples(sides, sides, sides, sides),
-    st.tuples(st.integers(1, 12), st.integers(1, 12)),
-)
-@settings(deadline=None)
-def test_run_lengths_of_a_mask_are_those_of_the_whole_image(seed, box, shape):
-    mask = np.random.default_rng(seed).random((4, 4))
-    whole = unmold_mask(mask, box, shape)
-    expected = coco_mask.encode(np.asfortranarray(whole.astype(np.uint8)))
-    rle = mask_rle(mask, box, shape)
-    assert rle == {"size": list(shape), "counts": expected["counts"].decode()}
 
 
 indices = st.lists(st.integers(-1, 5), min_size=1, max_size=9)
