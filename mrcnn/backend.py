@@ -1,42 +1,47 @@
-"""The seam: the primitives for which a framework has a faster kernel than `keras.ops` can be.
+"""The seam: operations for which a framework has a faster kernel than `keras.ops` offers.
 
-It and `distribution.py` alone import TensorFlow, JAX or PyTorch. Every primitive has a generic
-version written with `keras.ops`, which runs on each backend and is the reference, and may have a
-native one, which is a speed-up held to the same numbers by `tests/test_backend.py` and, for
-convolutions, `tests/nn/test_folded.py`.
+Only this file and `training/distribution.py` import TensorFlow, JAX or PyTorch. Every operation has
+a generic version, written with `keras.ops`: it runs on every backend and is the reference. Some
+have a native version too, which is faster and gives the same numbers: `tests/test_backend.py` and,
+for convolutions, `tests/execution` compare them.
 
-`B` images, `N` boxes an image, `M` boxes kept, `C` channels, `h x w` a crop. Boxes are normalised.
+`B` images, `N` boxes per image, `M` boxes kept, `C` channels, `h x w` cells of a crop. Boxes are
+normalised.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
 
 from mrcnn.geometry.boxes import compute_overlaps, split_box
+from mrcnn.types import ArrayOrTensor, Tensor
 
 _TENSORFLOW = keras.backend.backend() == "tensorflow"
 
-# TensorFlow's kernels for cropping have no XLA version; layers that use them say so with this.
+# TensorFlow's kernels for crops and suppression have no XLA version: layers that call them set
+# `supports_jit` to this.
 SUPPORTS_JIT = not _TENSORFLOW
 
 
 # ---- Crops -----------------------------------------------------------------------------------
 
 
-def crop_and_resize(images, boxes, box_indices, crop_size):
-    """Bilinear crops, one sample a cell, the corner samples on the box's corners.
+def crop_and_resize(
+    images: Tensor, boxes: Tensor, box_indices: Tensor, crop_size: Sequence[int]
+) -> Tensor:
+    """Bilinear crops with one sample per cell; the corner samples lie on the box's corners.
 
-    This is the sampling that released weights were trained with. It is not the ROIAlign of the
-    Mask R-CNN paper, which averages several samples inside each cell.
+    Released weights were trained with this sampling. The ROIAlign of the Mask R-CNN paper is
+    another one: it averages several samples inside each cell.
 
     Args:
         images: `[I, H, W, C]`, any number type.
-        boxes: `[N, (y1, x1, y2, x2)]` float32, normalised; may reach out of the image, where
-            samples are 0.
-        box_indices: `[N]` int32, the image each box lies in.
+        boxes: `[N, (y1, x1, y2, x2)]` float32, normalised. Samples outside the image are 0.
+        box_indices: `[N]` int32, the image of each box.
         crop_size: `(h, w)`.
 
     Returns:
@@ -48,8 +53,10 @@ def crop_and_resize(images, boxes, box_indices, crop_size):
     return crop_and_resize_generic(images, boxes, box_indices, crop_size)
 
 
-def crop_and_resize_generic(images, boxes, box_indices, crop_size):
-    """`crop_and_resize` by gathering with `keras.ops`."""
+def crop_and_resize_generic(
+    images: Tensor, boxes: Tensor, box_indices: Tensor, crop_size: Sequence[int]
+) -> Tensor:
+    """`crop_and_resize` with `keras.ops`; here gradients do flow to the boxes."""
     image_count, height, width, channels = ops.shape(images)
     cells = ops.reshape(images, (image_count * height * width, channels))
     first_cell = box_indices * (height * width)
@@ -57,12 +64,14 @@ def crop_and_resize_generic(images, boxes, box_indices, crop_size):
     return _sample(cells, first_cell, sizes * height, sizes * width, boxes, crop_size)
 
 
-def pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
-    """`crop_and_resize` in which every box is cropped from its own level of a pyramid.
+def pyramid_crop_and_resize(
+    feature_maps: Sequence[Tensor], boxes: Tensor, levels: Tensor, crop_size: Sequence[int]
+) -> Tensor:
+    """`crop_and_resize` with every box cropped from its own level of a pyramid.
 
     Args:
-        feature_maps: list of `[B, H_l, W_l, C]`, one a level.
-        boxes: `[B, N, (y1, x1, y2, x2)]` float32, normalised, each in its own image.
+        feature_maps: list of `[B, H_l, W_l, C]`, one per level.
+        boxes: `[B, N, (y1, x1, y2, x2)]` float32, normalised.
         levels: `[B, N]` int32, index into `feature_maps`.
         crop_size: `(h, w)`.
 
@@ -75,8 +84,10 @@ def pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
     return pyramid_crop_and_resize_generic(feature_maps, boxes, levels, crop_size)
 
 
-def pyramid_crop_and_resize_generic(feature_maps, boxes, levels, crop_size):
-    """`pyramid_crop_and_resize` by gathering from all levels laid end to end."""
+def pyramid_crop_and_resize_generic(
+    feature_maps: Sequence[Tensor], boxes: Tensor, levels: Tensor, crop_size: Sequence[int]
+) -> Tensor:
+    """`pyramid_crop_and_resize` with `keras.ops`, from the cells of all levels in one tensor."""
     channels = feature_maps[0].shape[-1]
     shapes = [ops.shape(feature_map)[:3] for feature_map in feature_maps]
     cells = ops.concatenate([ops.reshape(f, (-1, channels)) for f in feature_maps], axis=0)
@@ -95,13 +106,22 @@ def pyramid_crop_and_resize_generic(feature_maps, boxes, levels, crop_size):
     return ops.reshape(crops, (-1, box_count, *crop_size, channels))
 
 
-def _sample(cells, first_cell, height, width, boxes, crop_size):
-    """Bilinear samples of maps laid end to end.
+def _sample(
+    cells: Tensor,
+    first_cell: Tensor,
+    height: Tensor,
+    width: Tensor,
+    boxes: Tensor,
+    crop_size: Sequence[int],
+) -> Tensor:
+    """Bilinear samples from feature maps whose cells are in one tensor.
 
     Args:
-        cells: `[K, C]`, the rows of all maps one after the other.
-        first_cell, height, width: `[N]` int32, where the map of each box begins and its size.
-        boxes: `[N, (y1, x1, y2, x2)]`; crop_size: `(h, w)`.
+        cells: `[K, C]`, the cells of all maps, row by row, one map after the other.
+        first_cell: `[N]` int32, index of the first cell of each box's map.
+        height, width: `[N]` int32, size of each box's map.
+        boxes: `[N, (y1, x1, y2, x2)]`, normalised.
+        crop_size: `(h, w)`.
 
     Returns:
         `[N, h, w, C]` float32.
@@ -112,7 +132,7 @@ def _sample(cells, first_cell, height, width, boxes, crop_size):
     top, left = ops.floor(y), ops.floor(x)
     y_weight, x_weight = (y - top)[:, :, None, None], (x - left)[:, None, :, None]
 
-    def at(row, column):
+    def at(row: Tensor, column: Tensor) -> Tensor:
         row, column = ops.cast(row, "int32"), ops.cast(column, "int32")
         index = first_cell[:, None, None] + row[:, :, None] * width[:, None, None]
         return ops.cast(ops.take(cells, index + column[:, None, :], axis=0), "float32")
@@ -124,11 +144,17 @@ def _sample(cells, first_cell, height, width, boxes, crop_size):
     return ops.where(inside, above + (below - above) * y_weight, 0.0)
 
 
-def _positions(start, end, size, count):
-    """Where `count` samples from `start` to `end` fall in a side of `size` cells.
+def _positions(start: Tensor, end: Tensor, size: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Positions of `count` samples from `start` to `end` along a side of `size` cells.
+
+    Args:
+        start, end: `[N]`, normalised.
+        size: `[N]` int32.
+        count: samples per box.
 
     Returns:
-        positions `[N, count]` in cells, moved into the side, and `[N, count]` bool: were inside.
+        position: `[N, count]` in cells, clipped to the side.
+        is_inside: `[N, count]` bool, whether the sample lay inside before.
     """
     last = ops.cast(size, "float32") - 1.0
     if count > 1:
@@ -143,31 +169,43 @@ def _positions(start, end, size, count):
 # ---- Non-maximum suppression -------------------------------------------------------------------
 
 
-def non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_threshold):
-    """Greedy non-maximum suppression of every image of a batch, in a fixed number of rows.
+def non_max_suppression(
+    boxes: Tensor,
+    scores: Tensor,
+    max_output_size: int,
+    iou_threshold: float,
+    score_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Greedy non-maximum suppression for every image of a batch, with a fixed number of rows.
 
     Args:
-        boxes: `[B, N, (y1, x1, y2, x2)]` float32, any unit; one without area overlaps
-            none.
-        scores: `[B, N]` float32; of equal ones the first row goes first.
+        boxes: `[B, N, (y1, x1, y2, x2)]` float32, any unit. A box without area overlaps no other.
+        scores: `[B, N]` float32. Of equal scores, the first row comes first.
         max_output_size: M.
-        iou_threshold: a box that overlaps a kept one by more than this is dropped.
-        score_threshold: only scores above it take part.
+        iou_threshold: highest overlap with a kept box at which a box is kept as well.
+        score_threshold: boxes whose score is not above it are ignored.
 
     Returns:
-        indices `[B, M]` int32, best score first, and `[B, M]` bool: is there one. No gradient.
+        indices: `[B, M]` int32, best score first. No gradient flows through them.
+        valid: `[B, M]` bool, false in rows without a box.
     """
     boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
     native_or_generic = _tf_non_max_suppression if _TENSORFLOW else non_max_suppression_generic
     return native_or_generic(boxes, scores, max_output_size, iou_threshold, score_threshold)
 
 
-def non_max_suppression_generic(boxes, scores, max_output_size, iou_threshold, score_threshold):
-    """`non_max_suppression` with one pass over all boxes for each box that is kept."""
+def non_max_suppression_generic(
+    boxes: Tensor,
+    scores: Tensor,
+    max_output_size: int,
+    iou_threshold: float,
+    score_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """`non_max_suppression` with `keras.ops`: one pass over all boxes for each box kept."""
     rows, columns = ops.arange(scores.shape[1]), ops.arange(max_output_size)
     nothing = float("-inf")
 
-    def keep_best(step, state):
+    def keep_best(step: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         left, indices, valid = state
         best = ops.argmax(left, axis=1)
         is_there = ops.max(left, axis=1) > score_threshold
@@ -194,12 +232,23 @@ def non_max_suppression_generic(boxes, scores, max_output_size, iou_threshold, s
 # ---- Convolution -------------------------------------------------------------------------------
 
 
-def conv2d(x, kernel, bias, strides, padding, relu=False):
-    """Convolution, bias and, if wanted, ReLU in one.
+def conv2d(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    strides: tuple[int, int],
+    padding: str,
+    relu: bool = False,
+) -> Tensor:
+    """Convolution with bias and, if asked for, ReLU.
 
     Args:
-        x: `[B, H, W, C]`; kernel: `[h, w, C, filters]`; bias: `[filters]`; of one float type.
-        strides: `(down, across)`; padding: "same" or "valid", as in Keras.
+        x: `[B, H, W, C]`, float.
+        kernel: `[h, w, C, filters]`, same dtype.
+        bias: `[filters]`, same dtype.
+        strides: `(down, across)`.
+        padding: "same" or "valid", as in Keras.
+        relu: whether ReLU follows.
 
     Returns:
         `[B, H', W', filters]`.
@@ -209,18 +258,25 @@ def conv2d(x, kernel, bias, strides, padding, relu=False):
     return conv2d_generic(x, kernel, bias, strides, padding, relu)
 
 
-def conv2d_generic(x, kernel, bias, strides, padding, relu=False):
+def conv2d_generic(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    strides: tuple[int, int],
+    padding: str,
+    relu: bool = False,
+) -> Tensor:
     """`conv2d` with `keras.ops`."""
     x = ops.conv(x, kernel, list(strides), padding, data_format="channels_last") + bias
     return ops.relu(x) if relu else x
 
 
 def convolves_in_branches() -> bool:
-    """Whether a convolution in a branch, `ops.switch`, has its gradients in decent time.
+    """Whether the gradients of a convolution inside a branch (`ops.switch`) are fast.
 
-    XLA's compiler for CPUs brings convolutions into the form that its fast kernels want outside of
-    branches only: a step of a ResNet50 with two images of 256 pixels took 8 minutes, and when
-    interrupted was at the gradient of a kernel of the mask head.
+    They are not with JAX on a CPU: there XLA prepares convolutions for its fast kernels only
+    outside of branches. A step of a ResNet50 with two images of 256x256 pixels was interrupted
+    after 8 minutes, at the gradient of a kernel of the mask head.
     """
     if keras.backend.backend() != "jax":
         return True
@@ -232,17 +288,19 @@ def convolves_in_branches() -> bool:
 # ---- Compilation -------------------------------------------------------------------------------
 
 
-def compiled(function, variables):
-    """A function of tensors, traced or compiled where the backend can.
+def compiled(
+    function: Callable[..., list], variables: Sequence[keras.Variable]
+) -> Callable[..., list]:
+    """A function of tensors, traced by TensorFlow or compiled by JAX.
 
     Args:
-        function: positional tensors -> list of tensors; reads `variables`, and assigns none.
+        function: positional tensors -> list of tensors. It reads `variables` and assigns none.
         variables: Keras variables.
 
     Returns:
-        `(*inputs, open_axes)`, which also takes arrays. `open_axes` are for each input the axes
-        that may be of another size in later calls: TensorFlow traces once for all of these. JAX
-        compiles for each shape, PyTorch runs the function as it is.
+        Function `(*inputs, open_axes)` of arrays or tensors. `open_axes` lists for each input the
+        axes whose size may differ in later calls: TensorFlow makes one trace for all these sizes.
+        JAX compiles once per shape. PyTorch calls the function unchanged.
     """
     if _TENSORFLOW:
         return _tf_compiled(function)
@@ -250,24 +308,28 @@ def compiled(function, variables):
     return (_jax_compiled if on_jax else _torch_compiled)(function, variables)
 
 
-def _jax_compiled(function, variables):
+def _jax_compiled(
+    function: Callable[..., list], variables: Sequence[keras.Variable]
+) -> Callable[..., list]:
     import jax
 
     @jax.jit
-    def pure(values, *inputs):
+    def pure(values: list, *inputs: ArrayOrTensor) -> list:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*inputs)
 
-    def run(*inputs, open_axes):
+    def run(*inputs: ArrayOrTensor, open_axes: Sequence) -> list:
         return pure([variable.value for variable in variables], *inputs)
 
     return run
 
 
-def _torch_compiled(function, variables):
+def _torch_compiled(
+    function: Callable[..., list], variables: Sequence[keras.Variable]
+) -> Callable[..., list]:
     import torch
 
-    def without_gradients(*inputs, open_axes):
+    def without_gradients(*inputs: ArrayOrTensor, open_axes: Sequence) -> list:
         with torch.no_grad():
             return function(*map(ops.convert_to_tensor, inputs))
 
@@ -279,15 +341,19 @@ def _torch_compiled(function, variables):
 if _TENSORFLOW:
     import tensorflow as tf
 
-    def _tf_crop_and_resize(images, boxes, box_indices, crop_size):
+    def _tf_crop_and_resize(
+        images: Tensor, boxes: Tensor, box_indices: Tensor, crop_size: Sequence[int]
+    ) -> Tensor:
         images = tf.convert_to_tensor(images)
-        if images.dtype == tf.bfloat16:  # the kernel has every number type but this one
+        if images.dtype == tf.bfloat16:  # the only number type that the kernel does not take
             images = tf.cast(images, tf.float32)
         return tf.image.crop_and_resize(images, boxes, box_indices, crop_size)
 
-    def _tf_pyramid_crop_and_resize(feature_maps, boxes, levels, crop_size):
-        # Each level crops its own boxes only, in tensors of unknown length: a tenth of the work
-        # of cropping every box from every level. The pieces are then put back in order.
+    def _tf_pyramid_crop_and_resize(
+        feature_maps: Sequence[Tensor], boxes: Tensor, levels: Tensor, crop_size: Sequence[int]
+    ) -> Tensor:
+        # Each level crops only its own boxes, in tensors of unknown length: a tenth of the work of
+        # cropping every box from every level. The crops are then put back in order.
         box_count = boxes.shape[1]
         levels, boxes = tf.reshape(levels, [-1]), tf.reshape(boxes, [-1, 4])
         crops, rows = [], []
@@ -301,17 +367,24 @@ if _TENSORFLOW:
         return tf.reshape(crops, [-1, box_count, *crop_size, feature_maps[0].shape[-1]])
 
     @tf.custom_gradient
-    def _tf_in_order(crops, rows):
-        """Crops put to the rows that they belong to, `rows` being a permutation."""
+    def _tf_in_order(crops: Tensor, rows: Tensor) -> tuple[Tensor, Callable]:
+        """Crops in the order of their row numbers; `rows` is a permutation."""
 
-        def gradient(upstream):
-            # TensorFlow's own would add up as if rows could come twice: far slower.
+        def gradient(upstream: Tensor) -> tuple[Tensor, None]:
+            # TensorFlow's own gradient of `gather` sums over repeated rows, which is far slower;
+            # a permutation has none.
             return tf.gather(upstream, rows), None
 
         return tf.gather(crops, tf.argsort(rows)), gradient
 
-    def _tf_non_max_suppression(boxes, scores, max_output_size, iou_threshold, score_threshold):
-        def one_image(image):
+    def _tf_non_max_suppression(
+        boxes: Tensor,
+        scores: Tensor,
+        max_output_size: int,
+        iou_threshold: float,
+        score_threshold: float,
+    ) -> tuple[Tensor, Tensor]:
+        def one_image(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             indices, count = tf.raw_ops.NonMaxSuppressionV4(
                 boxes=image[0],
                 scores=image[1],
@@ -328,37 +401,46 @@ if _TENSORFLOW:
         )
         return tf.map_fn(one_image, (boxes, scores), fn_output_signature=spec)
 
-    def _tf_conv2d(x, kernel, bias, strides, padding, relu):
-        def convolve(x, padding):
+    def _tf_conv2d(
+        x: Tensor,
+        kernel: Tensor,
+        bias: Tensor,
+        strides: tuple[int, int],
+        padding: str,
+        relu: bool,
+    ) -> Tensor:
+        def convolve(x: Tensor, padding: str | list[list[int]]) -> Tensor:
             x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, padding), bias)
             return tf.nn.relu(x) if relu else x
 
-        # oneDNN, the CPU's library, brings the kernel into its own layout for batches only, and is
-        # a quarter slower without: so a single image goes in as a batch of its two halves.
+        # oneDNN, TensorFlow's library for CPUs, converts the kernel to its own layout only for
+        # batches, and takes a quarter more time without. So a single image becomes a batch of its
+        # two halves.
         halves = x.shape[0] == 1 and not tf.config.list_physical_devices("GPU")
         height, size, step = x.shape[1], tuple(kernel.shape[:2]), strides[0]
         if halves and size == (3, 3) and tuple(strides) == (1, 1) and padding == "same":
             whole = _tf_whole(convolve(_tf_halves(x), [[0, 0], [0, 0], [1, 1], [0, 0]]))
-            # An odd height was made even.
+            # An odd height was padded to an even one.
             return whole if _is_even(height) else whole[:, : _tf_size(x, 1)]
-        # Without ReLU a sum follows, which TensorFlow fuses with a convolution right before it.
+        # A convolution without ReLU comes before a sum; TensorFlow fuses the two if nothing lies
+        # between them.
         if halves and size == (1, 1) and relu and height and height % (2 * step) == 0:
             x = tf.reshape(x, [2, height // 2, _tf_size(x, 2), x.shape[3]])
             return _tf_whole(convolve(x, "VALID"))
         return convolve(x, padding.upper())
 
-    def _is_even(size) -> bool:
+    def _is_even(size: int | None) -> bool:
         return size is not None and size % 2 == 0
 
-    def _tf_size(x, axis):
-        """A number where it is known: operations that find it out take time to trace."""
+    def _tf_size(x: Tensor, axis: int) -> int | Tensor:
+        """The size of an axis; a number if it is known, because `tf.shape` takes time to trace."""
         return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
-    def _tf_halves(x):
-        """`[2, H / 2 + 2, W, C]`: the halves of `[1, H, W, C]` with the rows above and below."""
+    def _tf_halves(x: Tensor) -> Tensor:
+        """The halves of `[1, H, W, C]` with one row above and below, `[2, H / 2 + 2, W, C]`."""
         rows, height = x[0], x.shape[1]
         if _is_even(height):
-            # Slices of rows are no copies: everything is written once.
+            # Slices of rows are views: every value is copied once, by `concat`.
             half, zeros = height // 2, tf.zeros_like(rows[:1])
             rows = tf.concat([zeros, rows[: half + 1], rows[half - 1 :], zeros], axis=0)
             return tf.reshape(rows, [2, half + 2, _tf_size(x, 2), x.shape[3]])
@@ -366,17 +448,17 @@ if _TENSORFLOW:
         half = _tf_size(rows, 0) // 2 - 1
         return tf.stack([rows[: half + 2], rows[half:]])
 
-    def _tf_whole(halves):
-        """The halves `[2, h, W, C]` below each other, `[1, 2 * h, W, C]`."""
+    def _tf_whole(halves: Tensor) -> Tensor:
+        """One image `[1, 2 * h, W, C]` from its upper and lower half `[2, h, W, C]`."""
         height, width = _tf_size(halves, 1), _tf_size(halves, 2)
         return tf.reshape(halves, [1, 2 * height, width, halves.shape[3]])
 
-    def _tf_compiled(function):
+    def _tf_compiled(function: Callable[..., list]) -> Callable[..., list]:
         @functools.cache
-        def traced(signature):
+        def traced(signature: tuple) -> Callable[..., list]:
             return tf.function(function, input_signature=signature, autograph=False)
 
-        def run(*inputs, open_axes):
+        def run(*inputs: ArrayOrTensor, open_axes: Sequence[Sequence[int]]) -> list:
             tensors = [tf.convert_to_tensor(x) for x in inputs]
             signature = []
             for x, axes in zip(tensors, open_axes, strict=True):

@@ -24,13 +24,13 @@ import numpy as np
 
 from mrcnn.files import read_json, write_text
 from mrcnn.messages import did_you_mean
-from mrcnn.types import PathLike
+from mrcnn.nn.architectures import BACKBONES, STRIDES
+from mrcnn.types import Numbers, PathLike, Shape
 
 RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
-BACKBONES = ("resnet50", "resnet101", "resnet50_v1_5", "resnet101_v1_5")
 # The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
 LOSS_NAMES = (
     "rpn_class_loss",
@@ -71,9 +71,11 @@ class Config:
     # "resnet50", "resnet101"; "resnet50_v1_5", "resnet101_v1_5" for weights of PyTorch; or a
     # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
     BACKBONE = "resnet101"
-    # For a callable BACKBONE: image_shape -> [levels, (height, width)] of its pyramid.
+    # For a callable BACKBONE, a callable image_shape -> [levels, (height, width)], the sizes of its
+    # feature maps P2 to P6. None: they follow from BACKBONE_STRIDES.
     COMPUTE_BACKBONE_SHAPE = None
-    # Pixels from one cell of P2 ... P6 to the next.
+    # Pixels of the image from one cell to the next in P2 to P6. A property of the backbone: change
+    # it for a callable BACKBONE only.
     BACKBONE_STRIDES = [4, 8, 16, 32, 64]
     FPN_CLASSIF_FC_LAYERS_SIZE = 1024
     TOP_DOWN_PYRAMID_SIZE = 256
@@ -106,7 +108,8 @@ class Config:
     PIXEL_STD = 1.0
 
     # ---- Anchors and proposals --------------------------------------------------------------
-    # Side of a square anchor in pixels, one a pyramid level.
+    # Side of a square anchor in pixels, one value per pyramid level from P2 on. With fewer than
+    # five values, the last levels have no anchors.
     RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)
     # Width / height.
     RPN_ANCHOR_RATIOS = [0.5, 1, 2]
@@ -341,28 +344,11 @@ class Config:
                 raise ValueError(f"LOSS_WEIGHTS[{name!r}] is {weight!r}; it must be a number.")
 
     def _check_network(self) -> None:
-        if not callable(self.BACKBONE) and self.BACKBONE not in BACKBONES:
-            raise ValueError(
-                f"BACKBONE is {self.BACKBONE!r}; it must be one of {', '.join(BACKBONES)} or a "
-                "callable (input_image, stage5=True, train_bn=None) -> [C1, C2, C3, C4, C5]."
-            )
-        if callable(self.BACKBONE) and not callable(self.COMPUTE_BACKBONE_SHAPE):
-            raise ValueError(
-                f"BACKBONE is a callable and COMPUTE_BACKBONE_SHAPE is "
-                f"{self.COMPUTE_BACKBONE_SHAPE!r}; with a backbone of your own it must be a "
-                "callable image_shape -> [levels, (height, width)]."
-            )
-        if not len(self.RPN_ANCHOR_RATIOS):
-            raise ValueError("RPN_ANCHOR_RATIOS is empty; give at least one width / height.")
-        scales, strides = len(self.RPN_ANCHOR_SCALES), len(self.BACKBONE_STRIDES)
-        if scales != strides or strides != 5:
-            raise ValueError(
-                f"RPN_ANCHOR_SCALES has {scales} values and BACKBONE_STRIDES {strides}; both "
-                "need five, one a pyramid level P2 to P6."
-            )
         for name in _ALL_ABOVE_ZERO:
             if np.min(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; all must be above 0.")
+        self._check_backbone()
+        self._check_pyramid()
         if list(self.MASK_SHAPE) != [2 * self.MASK_POOL_SIZE] * 2:
             raise ValueError(
                 f"MASK_SHAPE is {list(self.MASK_SHAPE)} with MASK_POOL_SIZE {self.MASK_POOL_SIZE}; "
@@ -371,12 +357,46 @@ class Config:
         if len(self.MEAN_PIXEL) != self.IMAGE_CHANNEL_COUNT:
             raise ValueError(
                 f"MEAN_PIXEL has {len(self.MEAN_PIXEL)} values and IMAGE_CHANNEL_COUNT is "
-                f"{self.IMAGE_CHANNEL_COUNT}; it needs one value a channel."
+                f"{self.IMAGE_CHANNEL_COUNT}; it needs one value per channel."
             )
         if np.size(self.PIXEL_STD) not in (1, self.IMAGE_CHANNEL_COUNT):
             raise ValueError(
                 f"PIXEL_STD has {np.size(self.PIXEL_STD)} values and IMAGE_CHANNEL_COUNT is "
-                f"{self.IMAGE_CHANNEL_COUNT}; it needs one number, or one a channel."
+                f"{self.IMAGE_CHANNEL_COUNT}; it needs one number, or one per channel."
+            )
+
+    def _check_backbone(self) -> None:
+        if callable(self.BACKBONE):
+            if self.COMPUTE_BACKBONE_SHAPE is None or callable(self.COMPUTE_BACKBONE_SHAPE):
+                return
+            raise ValueError(
+                f"COMPUTE_BACKBONE_SHAPE is {self.COMPUTE_BACKBONE_SHAPE!r}; it must be None or a "
+                "callable image_shape -> [levels, (height, width)]."
+            )
+        if self.BACKBONE not in BACKBONES:
+            raise ValueError(
+                f"BACKBONE is {self.BACKBONE!r}; it must be one of {', '.join(BACKBONES)} or a "
+                "callable (input_image, stage5=True, train_bn=None) -> [C1, C2, C3, C4, C5]."
+            )
+
+    def _check_pyramid(self) -> None:
+        scales, strides = len(self.RPN_ANCHOR_SCALES), list(self.BACKBONE_STRIDES)
+        levels = len(STRIDES)
+        if scales > levels:
+            raise ValueError(
+                f"RPN_ANCHOR_SCALES has {scales} values; there are {levels} pyramid levels, P2 to "
+                f"P6, so it can have at most {levels}."
+            )
+        if not scales <= len(strides) <= levels:
+            raise ValueError(
+                f"BACKBONE_STRIDES has {len(strides)} values and RPN_ANCHOR_SCALES {scales}; it "
+                f"must have one per pyramid level, {levels} for P2 to P6."
+            )
+        # The strides of a callable BACKBONE are checked against its feature maps.
+        if not callable(self.BACKBONE) and strides != list(STRIDES[: len(strides)]):
+            raise ValueError(
+                f"BACKBONE_STRIDES is {strides}; it must be {list(STRIDES)}, the strides of the "
+                f"feature maps of {self.BACKBONE!r}."
             )
 
     def _check_image_size(self) -> None:
@@ -408,24 +428,24 @@ class Config:
             )
 
 
-def compute_backbone_shapes(config: Config, image_shape) -> np.ndarray:
+def compute_backbone_shapes(config: Config, image_shape: Shape) -> np.ndarray:
     """Sizes of the feature maps P2 to P6 for an image of this shape.
 
     Args:
-        config: its BACKBONE_STRIDES, or its COMPUTE_BACKBONE_SHAPE for a callable BACKBONE.
+        config: its BACKBONE_STRIDES; for a callable BACKBONE its COMPUTE_BACKBONE_SHAPE, if given.
         image_shape: `(height, width, ...)` in pixels.
 
     Returns:
         `[levels, (height, width)]` int.
     """
-    if callable(config.BACKBONE):
+    if callable(config.BACKBONE) and callable(config.COMPUTE_BACKBONE_SHAPE):
         return np.asarray(config.COMPUTE_BACKBONE_SHAPE(image_shape))
-    return np.array(
-        [
-            [math.ceil(image_shape[0] / stride), math.ceil(image_shape[1] / stride)]
-            for stride in config.BACKBONE_STRIDES
-        ]
-    )
+    return feature_shapes(config.BACKBONE_STRIDES, image_shape)
+
+
+def feature_shapes(strides: Numbers, image_shape: Shape) -> np.ndarray:
+    """Sizes of feature maps with these strides: `[levels, (height, width)]` int."""
+    return np.array([[math.ceil(side / stride) for side in image_shape[:2]] for stride in strides])
 
 
 def _is_bool(value) -> bool:

@@ -1,22 +1,27 @@
-"""The original's own signatures, where this package calls the same thing differently.
+"""The original's signatures, where they differ from this package's.
 
-Layers here take plain values and functions take whole batches; scripts written against the
-original hand a Config to a layer, or work image by image. Nothing in the package imports this
-file: `mrcnn.model`, `mrcnn.utils` and `mrcnn.parallel_model` show it to such scripts.
+Layers of this package take plain values, and functions take whole batches. Scripts written for the
+original give a layer a Config, or work image by image. Only `mrcnn.model`, `mrcnn.utils` and
+`mrcnn.parallel_model` import this file, for such scripts.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 from keras import ops
 
 from mrcnn import losses
+from mrcnn.config import Config
+from mrcnn.files import written_beside
 from mrcnn.geometry import boxes
 from mrcnn.nn import detections, proposals, sampling
+from mrcnn.types import ArrayOrTensor, PathLike, Tensor
 
 COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
 
@@ -28,7 +33,13 @@ COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0
 class ProposalLayer(proposals.ProposalLayer):
     """`nn.proposals.ProposalLayer` with its settings from a Config."""
 
-    def __init__(self, proposal_count, nms_threshold, config=None, **kwargs):
+    def __init__(
+        self,
+        proposal_count: int,
+        nms_threshold: float,
+        config: Config | None = None,
+        **kwargs: Any,
+    ):
         if config is not None:
             kwargs["pre_nms_limit"] = config.PRE_NMS_LIMIT
             kwargs["bbox_std_dev"] = config.RPN_BBOX_STD_DEV
@@ -39,13 +50,13 @@ class ProposalLayer(proposals.ProposalLayer):
 class DetectionTargetLayer(sampling.DetectionTargetLayer):
     """`nn.sampling.DetectionTargetLayer` with its settings from a Config."""
 
-    def __init__(self, config=None, **kwargs):
+    def __init__(self, config: Config | None = None, **kwargs: Any):
         if config is not None:
             kwargs = {**_sampling_settings(config), **kwargs}
         super().__init__(**kwargs)
 
-    def compute_mask(self, inputs, mask=None):
-        """No output has a mask."""
+    def compute_mask(self, inputs: Sequence[Tensor], mask: Any = None) -> list[None]:
+        """None for each of the four outputs: none of them has a Keras mask."""
         return [None] * 4
 
 
@@ -53,13 +64,13 @@ class DetectionTargetLayer(sampling.DetectionTargetLayer):
 class DetectionLayer(detections.DetectionLayer):
     """`nn.detections.DetectionLayer` with its settings from a Config."""
 
-    def __init__(self, config=None, **kwargs):
+    def __init__(self, config: Config | None = None, **kwargs: Any):
         if config is not None:
             kwargs = {**_detection_settings(config), **kwargs}
         super().__init__(**kwargs)
 
 
-def _sampling_settings(config) -> dict:
+def _sampling_settings(config: Config) -> dict[str, Any]:
     return {
         "train_rois_per_image": config.TRAIN_ROIS_PER_IMAGE,
         "roi_positive_ratio": config.ROI_POSITIVE_RATIO,
@@ -69,7 +80,7 @@ def _sampling_settings(config) -> dict:
     }
 
 
-def _detection_settings(config) -> dict:
+def _detection_settings(config: Config) -> dict[str, Any]:
     return {
         "max_instances": config.DETECTION_MAX_INSTANCES,
         "min_confidence": config.DETECTION_MIN_CONFIDENCE,
@@ -81,12 +92,21 @@ def _detection_settings(config) -> dict:
 # ---- One image at a time ---------------------------------------------------------------------
 
 
-def detection_targets_graph(proposals, gt_class_ids, gt_boxes, gt_masks, config):
+def detection_targets_graph(
+    proposals: ArrayOrTensor,
+    gt_class_ids: ArrayOrTensor,
+    gt_boxes: ArrayOrTensor,
+    gt_masks: ArrayOrTensor,
+    config: Config,
+) -> tuple[Tensor, ...]:
     """Detection targets of one image.
 
     Args:
-        proposals: `[N, (y1, x1, y2, x2)]`; gt_class_ids: `[G]`; gt_boxes: `[G, 4]`, all boxes
-            normalised; gt_masks: `[height, width, G]`.
+        proposals: `[N, (y1, x1, y2, x2)]`, normalised.
+        gt_class_ids: `[G]`.
+        gt_boxes: `[G, (y1, x1, y2, x2)]`, normalised.
+        gt_masks: `[height, width, G]`.
+        config: the settings of the layer.
 
     Returns:
         rois `[T, 4]`, class_ids `[T]`, deltas `[T, 4]`, masks `[T, h, w]`.
@@ -96,12 +116,21 @@ def detection_targets_graph(proposals, gt_class_ids, gt_boxes, gt_masks, config)
     return tuple(output[0] for output in layer([ops.convert_to_tensor(x)[None] for x in inputs]))
 
 
-def refine_detections_graph(rois, probs, deltas, window, config):
+def refine_detections_graph(
+    rois: ArrayOrTensor,
+    probs: ArrayOrTensor,
+    deltas: ArrayOrTensor,
+    window: ArrayOrTensor,
+    config: Config,
+) -> Tensor:
     """Detections of one image.
 
     Args:
-        rois: `[N, (y1, x1, y2, x2)]`; probs: `[N, C]`; deltas: `[N, C, 4]`; window: `[4]`, boxes
-            and window normalised.
+        rois: `[N, (y1, x1, y2, x2)]`, normalised.
+        probs: `[N, C]`.
+        deltas: `[N, C, (dy, dx, log dh, log dw)]`.
+        window: `[(y1, x1, y2, x2)]`, normalised.
+        config: the settings of the layer.
 
     Returns:
         `[D, (y1, x1, y2, x2, class_id, score)]`, normalised.
@@ -114,39 +143,44 @@ def refine_detections_graph(rois, probs, deltas, window, config):
 # ---- Names and arguments of the original's functions --------------------------------------------
 
 
-def rpn_bbox_loss_graph(config, target_bbox, rpn_match, rpn_bbox):
-    """`losses.rpn_bbox_loss`; config is not looked at."""
+def rpn_bbox_loss_graph(
+    config: Config, target_bbox: Tensor, rpn_match: Tensor, rpn_bbox: Tensor
+) -> Tensor:
+    """`losses.rpn_bbox_loss`; `config` is ignored."""
     return losses.rpn_bbox_loss(target_bbox, rpn_match, rpn_bbox)
 
 
-def overlaps_graph(boxes1, boxes2):
-    """`geometry.boxes.compute_overlaps` of tensors: `[N, 4]`, `[M, 4]` -> `[N, M]`."""
+def overlaps_graph(boxes1: ArrayOrTensor, boxes2: ArrayOrTensor) -> Tensor:
+    """Tensor `[N, M]` of overlaps of boxes `[N, 4]` and `[M, 4]`, as `compute_overlaps`."""
     return boxes.compute_overlaps(ops.convert_to_tensor(boxes1), ops.convert_to_tensor(boxes2))
 
 
-def log2_graph(x):
-    """Logarithm to base 2 of a tensor."""
+def log2_graph(x: ArrayOrTensor) -> Tensor:
+    """The logarithm to base 2 of a tensor."""
     return ops.log2(x)
 
 
-def trim_zeros_graph(boxes, name="trim_zeros"):
-    """Rows that are not all zero, and which they are; eagerly, their number is not known before.
+def trim_zeros_graph(boxes: Tensor, name: str = "trim_zeros") -> tuple[Tensor, Tensor]:
+    """The rows that are not all zero. Eager only: their number depends on the values.
 
     Args:
         boxes: `[N, 4]`.
+        name: ignored.
 
     Returns:
-        `[M, 4]`, and `[N]` bool.
+        The rows `[M, 4]`, and `[N]` bool, true for these rows.
     """
     is_there = ops.any(boxes != 0, axis=1)
     return ops.take(boxes, ops.nonzero(is_there)[0], axis=0), is_there
 
 
-def batch_pack_graph(x, counts, num_rows):
-    """The first rows of each image, one after the other.
+def batch_pack_graph(x: Tensor, counts: ArrayOrTensor, num_rows: int) -> Tensor:
+    """The first rows of every image of a batch in one tensor.
 
     Args:
-        x: `[B, N, …]`; counts: `[B]`, rows to take of each; num_rows: B.
+        x: `[B, N, …]`.
+        counts: `[B]`, number of rows to take from each image.
+        num_rows: B.
 
     Returns:
         `[sum of counts, …]`.
@@ -154,15 +188,22 @@ def batch_pack_graph(x, counts, num_rows):
     return ops.concatenate([x[row, : int(counts[row])] for row in range(num_rows)], axis=0)
 
 
-def batch_slice(inputs, graph_fn, batch_size, names=None):
-    """Call a function of one image on every image of a batch and stack what it returns.
+def batch_slice(
+    inputs: ArrayOrTensor | Sequence[ArrayOrTensor],
+    graph_fn: Callable[..., Any],
+    batch_size: int,
+    names: Sequence[str] | None = None,
+) -> Tensor | list:
+    """Call a function of one image for every image of a batch and stack the results.
 
     Args:
-        inputs: list of tensors `[batch_size, …]`, or one; graph_fn: takes a slice of each.
-        names: not needed any more.
+        inputs: list of tensors `[batch_size, …]`, or one tensor.
+        graph_fn: function of one image's slice of every tensor.
+        batch_size: number of images.
+        names: ignored.
 
     Returns:
-        A tensor `[batch_size, …]`, or a list of them if the function returns several.
+        A tensor `[batch_size, …]`, or a list of tensors if the function returns several.
     """
     inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     per_image = [graph_fn(*(x[index] for x in inputs)) for index in range(batch_size)]
@@ -171,28 +212,31 @@ def batch_slice(inputs, graph_fn, batch_size, names=None):
     return [ops.stack(list(outputs), axis=0) for outputs in zip(*per_image, strict=True)]
 
 
-def download_trained_weights(coco_model_path, verbose=1) -> None:
+def download_trained_weights(coco_model_path: PathLike, verbose: int = 1) -> None:
     """Download the weights trained on COCO that the original's authors released.
 
     Args:
-        coco_model_path: where to put the file; verbose: print progress.
+        coco_model_path: the file to write.
+        verbose: 1 prints the path, 0 nothing.
 
     Raises:
-        OSError: no connection; says which file to put where.
+        OSError: the download failed; the message names the address and the file.
     """
-    path = os.path.abspath(os.fspath(coco_model_path))
+    path = Path(coco_model_path).absolute()
     if verbose:
         print(f"Downloading the COCO weights to {path} ...")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
-        with urllib.request.urlopen(COCO_MODEL_URL) as response, open(path + ".part", "wb") as file:
+        with (
+            urllib.request.urlopen(COCO_MODEL_URL) as response,
+            written_beside(path) as temporary,
+            open(temporary, "wb") as file,
+        ):
             shutil.copyfileobj(response, file)
     except OSError as error:
         raise OSError(
-            f"{COCO_MODEL_URL} could not be downloaded ({error}); fetch it elsewhere and put it "
-            f"at {path}."
+            f"{COCO_MODEL_URL} could not be downloaded ({error}); download it on another machine "
+            f"and copy it to {path}."
         ) from error
-    os.replace(path + ".part", path)
 
 
 # ---- Several devices ---------------------------------------------------------------------------
@@ -200,55 +244,57 @@ def download_trained_weights(coco_model_path, verbose=1) -> None:
 
 @keras.saving.register_keras_serializable("mrcnn_legacy")
 class ParallelModel(keras.Model):
-    """A model under the original's name for one on several devices; it runs where the model does.
+    """The original's wrapper for several devices; here it only passes everything on to a model.
 
-    Whatever it is asked for or told goes to the model inside: compiling, training, loss, layers,
-    weights, and all that loads or saves, so that files hold that model.
+    Attributes are read from and set on the wrapped model: compiling, training, losses, layers,
+    weights, loading and saving. Saved files hold the wrapped model.
 
     Args:
-        keras_model: the model, `inner_model` from then on.
-        gpu_count: accepted; a batch of GPU_COUNT * IMAGES_PER_GPU images goes through as one.
+        keras_model: the wrapped model, in the attribute `inner_model`.
+        gpu_count: ignored; GPU_COUNT of the Config decides on how many devices a model trains.
     """
 
-    def __init__(self, keras_model, gpu_count):
+    def __init__(self, keras_model: keras.Model, gpu_count: int):
         super().__init__(inputs=keras_model.input, outputs=keras_model.output)
         self.gpu_count = gpu_count
         self.inner_model = keras_model
 
-    def __getattribute__(self, attrname):
+    def __getattribute__(self, attrname: str) -> Any:
         inner = super().__getattribute__("__dict__").get("inner_model")
         if inner is None or _is_own(type(self), attrname):
             return super().__getattribute__(attrname)
         return getattr(inner, attrname)
 
-    def __setattr__(self, attrname, value):
+    def __setattr__(self, attrname: str, value: Any) -> None:
         inner = self.__dict__.get("inner_model")
         if inner is None or _is_own(type(self), attrname):
             super().__setattr__(attrname, value)
         else:
             setattr(inner, attrname, value)
 
-    def summary(self, *args, **kwargs):
-        """Print the summary of both models, which have the same layers."""
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Print the summaries of this model and the wrapped one; both list the same layers."""
         super().summary(*args, **kwargs)
         self.inner_model.summary(*args, **kwargs)
 
-    def make_parallel(self):
-        """The outputs for a whole batch: the model's own, as nothing is split."""
+    def make_parallel(self) -> Any:
+        """The outputs of the wrapped model: the batch is not split."""
         return self.inner_model.output
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         inner = keras.saving.serialize_keras_object(self.inner_model)
         return {"keras_model": inner, "gpu_count": self.gpu_count}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> ParallelModel:
         inner = keras.saving.deserialize_keras_object(config["keras_model"], custom_objects)
         return cls(inner, config["gpu_count"])
 
 
 def _is_own(cls: type, name: str) -> bool:
-    """Whether a name belongs to ParallelModel or a subclass of it, not to the model inside."""
+    """Whether ParallelModel or a subclass defines this name, not the wrapped model."""
     if name.startswith("__") or name in ("inner_model", "gpu_count"):
         return True
     classes = cls.__mro__[: cls.__mro__.index(ParallelModel) + 1]

@@ -1,29 +1,61 @@
 """The five losses of Mask R-CNN: pure functions (targets, predictions) -> scalar.
 
-Ren et al. 2015 section 3.1.2 for the RPN, Girshick 2015 section 2.3 for the heads, He et al. 2017
-section 3 for masks. Each is a mean over what counts, and 0 where nothing does.
+Ren et al. 2015, section 3.1.2, for the RPN; Girshick 2015, section 2.3, for the heads; He et al.
+2017, section 3, for masks. Each loss is a mean over the anchors or ROIs that it concerns, and 0 if
+there are none. A new loss is a function here, a line in `all_losses`, and its name in
+`config.LOSS_NAMES`.
 
-`B` images, `A` anchors, `N` ROIs, `C` classes; all losses float32.
+`B` images, `A` anchors, `N` ROIs, `C` classes. All losses are float32 scalars.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from keras import ops
 
+from mrcnn.types import Tensor
+
+# Predicted probabilities are clipped to this distance from 0 and 1, where the logarithm is finite.
 PROBABILITY_EPSILON = 1e-7
 
 
-def smooth_l1_loss(y_true, y_pred):
-    """`0.5 d²` below a difference of 1 and `d - 0.5` above; element by element."""
+def all_losses(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All losses by name, in the order of `config.LOSS_NAMES`.
+
+    Args:
+        outputs: targets and predictions by name, as `nn.network.training_graph` returns them.
+
+    Returns:
+        Name to loss, without weights.
+    """
+    match, ids = outputs["rpn_match"], outputs["target_class_ids"]
+    # Only the first ROIs can be positive; the others have no mask.
+    rows = outputs["mrcnn_mask"].shape[1]
+    return {
+        "rpn_class_loss": rpn_class_loss(match, outputs["rpn_class_logits"]),
+        "rpn_bbox_loss": rpn_bbox_loss(outputs["rpn_target_bbox"], match, outputs["rpn_bbox"]),
+        "mrcnn_class_loss": mrcnn_class_loss(
+            ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]
+        ),
+        "mrcnn_bbox_loss": mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
+        "mrcnn_mask_loss": mrcnn_mask_loss(
+            outputs["target_mask"][:, :rows], ids[:, :rows], outputs["mrcnn_mask"]
+        ),
+    }
+
+
+def smooth_l1_loss(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """Smooth L1, element by element: `0.5 d²` for a difference d below 1, else `d - 0.5`."""
     difference = ops.abs(y_true - y_pred)
     return ops.where(difference < 1.0, 0.5 * difference**2, difference - 0.5)
 
 
-def rpn_class_loss(rpn_match, rpn_class_logits):
-    """Cross-entropy of object against background, over the sampled anchors.
+def rpn_class_loss(rpn_match: Tensor, rpn_class_logits: Tensor) -> Tensor:
+    """Cross-entropy between object and background, over the sampled anchors.
 
     Args:
-        rpn_match: `[B, A, 1]` int; 1 object, -1 background, 0 not sampled.
+        rpn_match: `[B, A, 1]` int; 1 for an object, -1 for background, 0 for not sampled.
         rpn_class_logits: `[B, A, (background, object)]`.
     """
     match = rpn_match[..., 0]
@@ -31,12 +63,12 @@ def rpn_class_loss(rpn_match, rpn_class_logits):
     return _masked_mean(_cross_entropy(is_object, rpn_class_logits), match != 0)
 
 
-def rpn_bbox_loss(target_bbox, rpn_match, rpn_bbox):
-    """Smooth L1 of the deltas of object anchors.
+def rpn_bbox_loss(target_bbox: Tensor, rpn_match: Tensor, rpn_bbox: Tensor) -> Tensor:
+    """Smooth L1 of the deltas, over the object anchors.
 
     Args:
-        target_bbox: `[B, rows, (dy, dx, log dh, log dw)]`, row i for the image's i-th object
-            anchor; further rows are padding.
+        target_bbox: `[B, rows, (dy, dx, log dh, log dw)]`; row i belongs to the image's i-th object
+            anchor, the remaining rows are padding.
         rpn_match: `[B, A, 1]` int, as in `rpn_class_loss`.
         rpn_bbox: `[B, A, (dy, dx, log dh, log dw)]`.
     """
@@ -48,28 +80,30 @@ def rpn_bbox_loss(target_bbox, rpn_match, rpn_bbox):
     return _masked_mean(ops.mean(loss, axis=-1), is_object)
 
 
-def mrcnn_class_loss(target_class_ids, pred_class_logits, active_class_ids):
-    """Cross-entropy of the ROIs' classes.
+def mrcnn_class_loss(
+    target_class_ids: Tensor, pred_class_logits: Tensor, active_class_ids: Tensor
+) -> Tensor:
+    """Cross-entropy of the classes, over the ROIs whose predicted class is active.
 
-    A ROI counts where the class predicted is one that the image's data set has: a set without
-    cats must not teach that a cat is background.
+    Active are the classes of the image's data set: a data set without cats must not teach that a
+    cat is background.
 
     Args:
         target_class_ids: `[B, N]` int.
         pred_class_logits: `[B, N, C]`.
-        active_class_ids: `[B, C]`, 1 for the classes of the image's data set, else 0.
+        active_class_ids: `[B, C]`, 1 for an active class, else 0.
     """
     predicted = ops.argmax(pred_class_logits, axis=-1)
     is_active = ops.take_along_axis(active_class_ids, predicted, axis=1) > 0
     return _masked_mean(_cross_entropy(target_class_ids, pred_class_logits), is_active)
 
 
-def mrcnn_bbox_loss(target_bbox, target_class_ids, pred_bbox):
-    """Smooth L1 of the deltas of positive ROIs, those of the ROI's class alone.
+def mrcnn_bbox_loss(target_bbox: Tensor, target_class_ids: Tensor, pred_bbox: Tensor) -> Tensor:
+    """Smooth L1 of the deltas for the ROI's own class, over the positive ROIs.
 
     Args:
         target_bbox: `[B, N, (dy, dx, log dh, log dw)]`.
-        target_class_ids: `[B, N]` int, above 0 for positives.
+        target_class_ids: `[B, N]` int, above 0 for positive ROIs.
         pred_bbox: `[B, N, C, (dy, dx, log dh, log dw)]`.
     """
     own = ops.take_along_axis(pred_bbox, target_class_ids[..., None, None], axis=2)[:, :, 0]
@@ -77,12 +111,12 @@ def mrcnn_bbox_loss(target_bbox, target_class_ids, pred_bbox):
     return _masked_mean(ops.mean(loss, axis=-1), target_class_ids > 0)
 
 
-def mrcnn_mask_loss(target_masks, target_class_ids, pred_masks):
-    """Binary cross-entropy of the masks of positive ROIs, those of the ROI's class alone.
+def mrcnn_mask_loss(target_masks: Tensor, target_class_ids: Tensor, pred_masks: Tensor) -> Tensor:
+    """Binary cross-entropy of the mask for the ROI's own class, over the positive ROIs.
 
     Args:
-        target_masks: `[B, N, h, w]` of 0 and 1.
-        target_class_ids: `[B, N]` int, above 0 for positives.
+        target_masks: `[B, N, h, w]`, values 0 and 1.
+        target_class_ids: `[B, N]` int, above 0 for positive ROIs.
         pred_masks: `[B, N, h, w, C]` in 0..1.
     """
     own = ops.take_along_axis(pred_masks, target_class_ids[..., None, None, None], axis=4)[..., 0]
@@ -91,16 +125,18 @@ def mrcnn_mask_loss(target_masks, target_class_ids, pred_masks):
     return _masked_mean(ops.mean(loss, axis=(-2, -1)), target_class_ids > 0)
 
 
-def l2_loss(variables, weight_decay: float):
-    """`weight_decay` times the mean of the squares of each variable, summed over variables."""
+def l2_loss(variables: Iterable[Tensor], weight_decay: float) -> Tensor:
+    """The sum over variables of `weight_decay` times the mean of a variable's squares."""
     return weight_decay * sum(ops.mean(ops.square(ops.cast(v, "float32"))) for v in variables)
 
 
-def _cross_entropy(class_ids, logits):
+def _cross_entropy(class_ids: Tensor, logits: Tensor) -> Tensor:
+    """Softmax cross-entropy `[...]` of classes `[...]` and logits `[..., C]`, in float32."""
     logits = ops.cast(logits, "float32")
     return ops.sparse_categorical_crossentropy(class_ids, logits, from_logits=True)
 
 
-def _masked_mean(values, mask):
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values where the mask is true; 0 if it is true nowhere."""
     mask = ops.cast(mask, "float32")
     return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,3 +13,7 @@ import numpy as np
 Tensor: TypeAlias = Any
 ArrayOrTensor: TypeAlias = np.ndarray | Any
 PathLike: TypeAlias = str | os.PathLike[str]
+# A few numbers in a list, a tuple or an array: a box, deltas, scales, strides.
+Numbers: TypeAlias = Sequence[float] | np.ndarray
+# `(height, width)` or `(height, width, channels)`.
+Shape: TypeAlias = Sequence[int] | np.ndarray

@@ -1,4 +1,4 @@
-"""The slim network of the reference numbers, and what reproduces TensorFlow 1.15's ties.
+"""The slim network of the reference numbers, and two oddities of TensorFlow 1.15's suppression.
 
 tests/goldens/README.md describes it: the original's layers on a small backbone.
 """
@@ -11,9 +11,10 @@ import numpy as np
 from keras import layers, ops
 
 from mrcnn.config import Config
-from mrcnn.geometry.boxes import compute_iou
+from mrcnn.geometry.boxes import box_area, compute_iou
 from mrcnn.nn import proposals
 from mrcnn.nn.backbone import BatchNorm, conv_block, identity_block
+from mrcnn.nn.detections import DetectionLayer
 from seeded_weights import seeded_weight
 
 STAGES = ((2, [16, 16, 32], 1), (3, [16, 16, 48], 2), (4, [24, 24, 64], 2), (5, [32, 32, 96], 2))
@@ -147,6 +148,25 @@ def _pop(heap, scores):
         hole = child
     _sift_up(heap, hole, last, scores)
     return top
+
+
+def use_empty_boxes_of_tf115(monkeypatch) -> None:
+    """Let a box without area end the detections of its class, as on the CPU of TensorFlow 1.15.
+
+    Its kernel for suppression returned such a box again and again until the output was full, so
+    that the lower-scoring boxes of the class had no place. The kernel for GPUs did not.
+    """
+    refine = DetectionLayer._refine
+
+    def refine_as_tf115(self, *inputs):
+        class_ids, scores, boxes = refine(self, *inputs)
+        is_object = (class_ids > 0) & (scores >= self.min_confidence)
+        is_last = is_object & (box_area(boxes) <= 0)
+        same_class = class_ids[:, :, None] == class_ids[:, None, :]
+        last_scores = ops.where(same_class & is_last[:, None, :], scores[:, None, :], 0.0)
+        return class_ids, ops.where(scores < ops.max(last_scores, axis=-1), -1.0, scores), boxes
+
+    monkeypatch.setattr(DetectionLayer, "_refine", refine_as_tf115)
 
 
 def nearest_rows(boxes, expected):

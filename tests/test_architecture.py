@@ -19,11 +19,13 @@ moved
 types
 messages
 files
+nn.architectures
 config
 geometry.boxes
 geometry.anchors
 geometry.resize
 geometry.masks
+geometry.rle
 backend
 data.dataset
 data.formats.problems

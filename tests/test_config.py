@@ -172,6 +172,11 @@ def test_backbone_shapes_round_up():
         assert shapes.tolist() == [[256, 250], [128, 125], [64, 63], [32, 32], [16, 16]]
     config = changed(BACKBONE=a_backbone, COMPUTE_BACKBONE_SHAPE=its_shapes)
     assert compute_backbone_shapes(config, (128, 128, 3)).tolist() == [[2, 3]] * 5
+    config = changed(BACKBONE=a_backbone, BACKBONE_STRIDES=(8, 16, 32))
+    assert compute_backbone_shapes(config, (128, 100)).tolist() == [[16, 13], [8, 7], [4, 4]]
+    # A named BACKBONE has no use for it.
+    config = changed(COMPUTE_BACKBONE_SHAPE=its_shapes)
+    assert compute_backbone_shapes(config, (128, 128, 3)).tolist()[0] == [32, 32]
 
 
 # ---- JSON ------------------------------------------------------------------------------------
@@ -276,6 +281,11 @@ WORKS = [
     {"TRAIN_BN": None},
     {"TRAIN_BN": True},
     {"RPN_ANCHOR_SCALES": np.array([8, 16, 32, 64, 128]), "RPN_ANCHOR_RATIOS": (1,)},
+    {"RPN_ANCHOR_SCALES": (8, 16, 32, 64)},
+    {"RPN_ANCHOR_SCALES": [64]},
+    {"RPN_ANCHOR_SCALES": (8, 16, 32), "BACKBONE_STRIDES": np.array([4, 8, 16])},
+    {"BACKBONE_STRIDES": (4, 8.0, 16, 32, 64)},
+    {"BACKBONE": a_backbone, "BACKBONE_STRIDES": (8, 16, 32, 64, 128)},
     {"MASK_POOL_SIZE": 7, "MASK_SHAPE": (14, 14)},
     {"MASK_POOL_SIZE": 7, "MASK_SHAPE": np.array([14, 14])},
     {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": [110]},
@@ -334,12 +344,22 @@ CANNOT_WORK = [
     ({"IMAGE_RESIZE_MODE": "squares"}, ["IMAGE_RESIZE_MODE is 'squares'", "pad64"]),
     ({"IMAGE_RESIZE_MODE": None}, ["IMAGE_RESIZE_MODE is None", "square"]),
     ({"RPN_ANCHOR_SCALES": ()}, ["RPN_ANCHOR_SCALES", "()"]),
-    ({"RPN_ANCHOR_SCALES": (8, 16, 32, 64)}, ["RPN_ANCHOR_SCALES has 4", "five"]),
+    ({"RPN_ANCHOR_SCALES": (8, 16, 32, 64, 128, 256)}, ["RPN_ANCHOR_SCALES has 6", "at most 5"]),
     ({"RPN_ANCHOR_SCALES": (0, 16, 32, 64, 128)}, ["RPN_ANCHOR_SCALES", "above 0"]),
     ({"RPN_ANCHOR_SCALES": 32}, ["RPN_ANCHOR_SCALES is 32", "list of numbers"]),
     ({"RPN_ANCHOR_SCALES": "32, 64"}, ["RPN_ANCHOR_SCALES", "list of numbers"]),
     ({"RPN_ANCHOR_SCALES": ((8, 16), 32, 64, 128, 256)}, ["RPN_ANCHOR_SCALES", "numbers"]),
-    ({"BACKBONE_STRIDES": [4, 8, 16, 32]}, ["BACKBONE_STRIDES 4", "five"]),
+    ({"BACKBONE_STRIDES": [4, 8, 16, 32]}, ["BACKBONE_STRIDES has 4", "SCALES 5", "5 for P2"]),
+    ({"BACKBONE_STRIDES": [4, 8, 16, 32, 64, 128]}, ["BACKBONE_STRIDES has 6", "5 for P2 to P6"]),
+    ({"BACKBONE_STRIDES": (8, 16, 32, 64, 128)}, ["is [8, 16, 32, 64, 128]", "[4, 8, 16, 32, 64]"]),
+    (
+        {"BACKBONE_STRIDES": [4, 8, 16, 24, 48], "BACKBONE": "resnet50_v1_5"},
+        ["BACKBONE_STRIDES is [4, 8, 16, 24, 48]", "[4, 8, 16, 32, 64]", "'resnet50_v1_5'"],
+    ),
+    (
+        {"BACKBONE_STRIDES": [4, 8, 16, 33], "RPN_ANCHOR_SCALES": (8, 16, 32, 64)},
+        ["BACKBONE_STRIDES is [4, 8, 16, 33]", "[4, 8, 16, 32, 64]"],
+    ),
     ({"BACKBONE_STRIDES": [4, 8, 16, 32, -64]}, ["BACKBONE_STRIDES", "above 0"]),
     ({"RPN_ANCHOR_RATIOS": []}, ["RPN_ANCHOR_RATIOS"]),
     ({"RPN_ANCHOR_RATIOS": [0, 1]}, ["RPN_ANCHOR_RATIOS", "above 0"]),
@@ -385,7 +405,10 @@ CANNOT_WORK = [
     ({"BACKBONE": "resnet34"}, ["BACKBONE is 'resnet34'", "resnet101, resnet50_v1_5"]),
     ({"BACKBONE": "resnet50_v1.5"}, ["BACKBONE is 'resnet50_v1.5'", "resnet50_v1_5"]),
     ({"BACKBONE": None}, ["BACKBONE is None"]),
-    ({"BACKBONE": a_backbone}, ["COMPUTE_BACKBONE_SHAPE is None"]),
+    (
+        {"BACKBONE": a_backbone, "COMPUTE_BACKBONE_SHAPE": [[2, 3]]},
+        ["COMPUTE_BACKBONE_SHAPE is [[2, 3]]", "must be None or a callable"],
+    ),
     ({"LOSS_WEIGHTS": [1.0]}, ["LOSS_WEIGHTS is [1.0]", "dict"]),
     ({"LOSS_WEIGHTS": {"rpn_clas_loss": 1.0}}, ["rpn_clas_loss", "Did you mean rpn_class_loss"]),
     ({"OPTIMIZER": "Adam"}, ["OPTIMIZER is 'Adam'", "sgd, adam, adamw"]),

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from mrcnn import losses
+from mrcnn.config import LOSS_NAMES
 from tests.gradients import gradients
 
 BATCH, ANCHORS, ROIS, CLASSES = 2, 12, 6, 4
@@ -212,3 +213,112 @@ def test_half_precision_predictions_give_float32_losses(dtype):
 def test_l2_is_the_sum_of_the_means_of_squares():
     variables = tensors(np.full((2, 3), 2, "f4"), np.array([3, 1], "f4"))
     assert value(losses.l2_loss(variables, 0.1)) == pytest.approx(0.1 * (4 + 5))
+
+
+# ---- All of them -----------------------------------------------------------------------------
+
+
+def training_outputs(mask_rows=ROIS):
+    """Outputs of the training graph by name, all of them random."""
+    target_masks, masks = masks_of_rows(mask_rows)
+    arrays = {
+        "active_class_ids": np.array([[1, 1, 0, 1], [1, 0, 1, 0]], np.float32),
+        "rpn_match": rpn_match(),
+        "rpn_target_bbox": rng().normal(size=(BATCH, 9, 4)).astype("f4"),
+        "rpn_class_logits": rng().normal(size=(BATCH, ANCHORS, 2)).astype("f4"),
+        "rpn_bbox": 2 * rng().normal(size=(BATCH, ANCHORS, 4)).astype("f4"),
+        "target_class_ids": class_ids(),
+        "target_bbox": rng().normal(size=(BATCH, ROIS, 4)).astype("f4"),
+        "target_mask": target_masks,
+        "mrcnn_class_logits": rng().normal(size=(BATCH, ROIS, CLASSES)).astype("f4"),
+        "mrcnn_bbox": 3 * rng().normal(size=(BATCH, ROIS, CLASSES, 4)).astype("f4"),
+        "mrcnn_mask": masks,
+    }
+    return dict(zip(arrays, tensors(*arrays.values()), strict=True))
+
+
+def masks_of_rows(rows):
+    target, predicted = masks()
+    return target, predicted[:, :rows]
+
+
+def test_all_losses_are_the_five_by_name():
+    outputs = training_outputs()
+    found = losses.all_losses(outputs)
+    assert tuple(found) == LOSS_NAMES
+    assert set(LOSS_NAMES) <= set(vars(losses))
+    ids = outputs["target_class_ids"]
+    wanted = {
+        "rpn_class_loss": losses.rpn_class_loss(outputs["rpn_match"], outputs["rpn_class_logits"]),
+        "rpn_bbox_loss": losses.rpn_bbox_loss(
+            outputs["rpn_target_bbox"], outputs["rpn_match"], outputs["rpn_bbox"]
+        ),
+        "mrcnn_class_loss": losses.mrcnn_class_loss(
+            ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]
+        ),
+        "mrcnn_bbox_loss": losses.mrcnn_bbox_loss(
+            outputs["target_bbox"], ids, outputs["mrcnn_bbox"]
+        ),
+        "mrcnn_mask_loss": losses.mrcnn_mask_loss(
+            outputs["target_mask"], ids, outputs["mrcnn_mask"]
+        ),
+    }
+    values = [value(found[name]) for name in LOSS_NAMES]
+    assert values == [value(wanted[name]) for name in LOSS_NAMES]
+    assert len(set(values)) == 5 and min(values) > 0
+
+
+def test_all_losses_of_masks_for_the_first_rois_only():
+    """The mask head has the rows that can be positive; the others are not compared."""
+    outputs = training_outputs(mask_rows=3)
+    target, predicted = masks_of_rows(3)
+    wanted = losses.mrcnn_mask_loss(*tensors(target[:, :3], class_ids()[:, :3], predicted))
+    assert value(losses.all_losses(outputs)["mrcnn_mask_loss"]) == value(wanted)
+
+
+# ---- By hand ---------------------------------------------------------------------------------
+
+
+def test_a_probability_is_clipped_to_a_ten_millionth():
+    ids = ops.ones((1, 1), "int32")
+    for target, predicted, wanted in (
+        (1, 0.0, 1e-7),
+        (1, 1e-6, 1e-6),
+        (0, 1.0, 1e-7),
+        (0, 1 - 1e-6, 1e-6),
+        (1, 1.0, 1),
+        (1, 0.5, 0.5),
+    ):
+        masks = np.full((1, 1, 1, 1, 2), predicted, np.float32)
+        loss = losses.mrcnn_mask_loss(*tensors(np.full((1, 1, 1, 1), target, "f4"), ids, masks))
+        assert value(loss) == pytest.approx(-np.log(wanted), rel=2e-2, abs=1e-6)
+
+
+def test_a_loss_is_the_mean_over_what_counts():
+    """One anchor or ROI of several counts: the loss is its own, not divided by their number."""
+    logits = np.log(np.array([[[3, 1], [1, 1], [1, 3]]], np.float32))
+    for match, wanted in (
+        ([0, 1, 0], np.log(2)),
+        ([-1, 0, 0], np.log(4 / 3)),
+        ([1, 0, 0], np.log(4)),
+        ([-1, 0, 1], np.log(4 / 3)),
+        ([1, 1, -1], np.mean(np.log([4, 2, 4]))),
+    ):
+        match = np.array([match], np.int32)[..., None]
+        assert value(losses.rpn_class_loss(*tensors(match, logits))) == pytest.approx(wanted, 1e-5)
+
+
+def test_anchors_beyond_the_target_rows_repeat_the_last_row():
+    match = np.ones((1, 3, 1), np.int32)
+    target = np.array([[[1, 1, 1, 1], [4, 4, 4, 4]]], np.float32)
+    loss = losses.rpn_bbox_loss(*tensors(target, match, np.zeros((1, 3, 4), np.float32)))
+    assert value(loss) == pytest.approx((0.5 + 3.5 + 3.5) / 3)
+
+
+def test_class_0_is_no_positive():
+    ids = np.array([[0, 1, 2]], np.int32)
+    target = np.zeros((1, 3, 4), np.float32)
+    bbox = np.zeros((1, 3, 3, 4), np.float32)
+    bbox[0, 0], bbox[0, 1, 1], bbox[0, 2, 2] = 9, 2, 3
+    loss = losses.mrcnn_bbox_loss(*tensors(target, ids, bbox))
+    assert value(loss) == pytest.approx((1.5 + 2.5) / 2)

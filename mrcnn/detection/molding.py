@@ -8,7 +8,8 @@ from mrcnn.config import Config
 from mrcnn.data.image import match_channels, mold_image, resize_image
 from mrcnn.data.image_meta import compose_image_meta
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
-from mrcnn.geometry.masks import mask_rle, paste_mask
+from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.rle import mask_rle
 
 
 def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:

@@ -1,1 +1,1 @@
-"""Pure functions of boxes, anchors and masks; none of them knows a Config."""
+"""Pure functions of boxes, anchors and masks. None of them reads a Config."""

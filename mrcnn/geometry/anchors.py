@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from mrcnn.types import Numbers, Shape
 
-def generate_anchors(scales, ratios, shape, feature_stride, anchor_stride) -> np.ndarray:
+
+def generate_anchors(
+    scales: float | Numbers,
+    ratios: float | Numbers,
+    shape: Shape,
+    feature_stride: float,
+    anchor_stride: int,
+) -> np.ndarray:
     """Anchors of one feature map, in pixels of the image.
 
     Args:
-        scales: side(s) of a square anchor in pixels; a number or a list of them.
-        ratios: width / height of the anchors; `0.5` is a tall one.
+        scales: side of a square anchor in pixels; a number or a list of them.
+        ratios: width / height of the anchors; `0.5` is twice as high as wide.
         shape: `(height, width)` of the feature map.
-        feature_stride: pixels of the image from one cell of the map to the next.
-        anchor_stride: 1 puts anchors on every cell, 2 on every other one.
+        feature_stride: pixels of the image from one cell of the feature map to the next.
+        anchor_stride: 1 puts anchors on every cell, 2 on every second one.
 
     Returns:
-        `[cells * len(scales) * len(ratios), (y1, x1, y2, x2)]` float64, row by row; a cell's
-        anchors follow each other, in the order of the network's outputs.
+        `[cells * len(scales) * len(ratios), (y1, x1, y2, x2)]` float64, row by row. The anchors of
+        a cell follow each other, in the order of the network's outputs.
     """
     scale, ratio = np.meshgrid(np.atleast_1d(scales), np.atleast_1d(ratios))
     scale, root = scale.ravel(), np.sqrt(ratio.ravel())
@@ -30,21 +40,37 @@ def generate_anchors(scales, ratios, shape, feature_stride, anchor_stride) -> np
 
 
 def generate_pyramid_anchors(
-    scales, ratios, feature_shapes, feature_strides, anchor_stride
+    scales: Numbers,
+    ratios: Numbers,
+    feature_shapes: Sequence[Shape] | np.ndarray,
+    feature_strides: Numbers,
+    anchor_stride: int,
 ) -> np.ndarray:
-    """Anchors of all levels of a pyramid, one scale a level (FPN, 4.1), finest level first.
+    """Anchors of the levels of a pyramid, one scale per level (FPN, 4.1), finest level first.
 
     Args:
-        scales: `[levels]` pixels, or one list of scales a level.
+        scales: `[levels]` pixels, or one list of scales per level.
         ratios: width / height, the same on every level.
-        feature_shapes: `[levels, (height, width)]`.
-        feature_strides: `[levels]` pixels.
+        feature_shapes: `[levels or more, (height, width)]`. Levels without a scale, the last ones,
+            get no anchors.
+        feature_strides: `[levels or more]` pixels.
         anchor_stride: as in `generate_anchors`.
 
     Returns:
-        `[A, (y1, x1, y2, x2)]` float64 in pixels: 261,888 at 1024x1024 with stride 1.
+        `[A, (y1, x1, y2, x2)]` float64 in pixels: 261,888 at 1024x1024 with five scales and
+        stride 1.
+
+    Raises:
+        ValueError: more scales than shapes or strides.
     """
-    levels = zip(scales, feature_shapes, feature_strides, strict=True)
+    count = len(scales)
+    if count > min(len(feature_shapes), len(feature_strides)):
+        raise ValueError(
+            f"received {count} scales, {len(feature_shapes)} feature_shapes and "
+            f"{len(feature_strides)} feature_strides; every scale needs the shape and the stride "
+            "of its level."
+        )
+    levels = zip(scales, feature_shapes[:count], feature_strides[:count], strict=True)
     return np.concatenate(
         [
             generate_anchors(scale, ratios, shape, stride, anchor_stride)

@@ -1,27 +1,32 @@
 """Boxes: overlaps, deltas, clipping and normalised coordinates.
 
-A box is `(y1, x1, y2, x2)`. In **pixels** (y2, x2) lies just outside the box, so its height is
+A box is `(y1, x1, y2, x2)`. In **pixels**, (y2, x2) lies just outside the box, so its height is
 `y2 - y1`. **Normalised** coordinates put (0, 0) on the centre of the first pixel and (1, 1) on the
-centre of the last, and there (y2, x2) lies inside: `norm_boxes` is
-`(box - [0, 0, 1, 1]) / [h - 1, w - 1, h - 1, w - 1]`. They are therefore not Keras' `rel_yxyx`.
+centre of the last one, so (y2, x2) lies inside the box: `norm_boxes` computes
+`(box - [0, 0, 1, 1]) / [h - 1, w - 1, h - 1, w - 1]`. This is not Keras' format `rel_yxyx`.
 
 A delta is `(dy, dx, log dh, log dw)`: the shift of the centre in units of the box's size, and the
 logarithm of the change of that size (Girshick et al. 2014, appendix C).
 
-Functions named for tensors too take NumPy arrays or tensors of any backend, with any number of
-leading dimensions, and return the same kind. `[..., 4]` stands for any leading dimensions.
+Functions for "arrays or tensors" take NumPy arrays or tensors of any backend and return the same
+kind. `[..., 4]` stands for any number of leading dimensions.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-# An untrained network can ask for more than float32 holds, exp(88), and inf - inf is no number.
+from mrcnn.types import ArrayOrTensor, Shape
+
+# An untrained network can predict a logarithm above 88, where exp() leaves float32: the box would
+# have infinite corners, and their difference would be NaN.
 MAX_LOG_SCALE = 80.0
 
 
-def array_module(x):
-    """`numpy` for a NumPy array, `keras.ops` for a tensor: both spell these formulas alike."""
+def array_module(x: ArrayOrTensor) -> Any:
+    """`numpy` for a NumPy array, `keras.ops` for a tensor; their functions have the same names."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     from keras import ops
@@ -29,18 +34,20 @@ def array_module(x):
     return ops
 
 
-def split_box(boxes):
-    """The four coordinates of `[..., 4]`, each `[...]`."""
+def split_box(
+    boxes: ArrayOrTensor,
+) -> tuple[ArrayOrTensor, ArrayOrTensor, ArrayOrTensor, ArrayOrTensor]:
+    """The four coordinates y1, x1, y2, x2 of boxes `[..., 4]`, each `[...]`."""
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def box_area(boxes):
-    """Areas `[...]` of boxes `[..., (y1, x1, y2, x2)]`, in the boxes' unit squared."""
+def box_area(boxes: ArrayOrTensor) -> ArrayOrTensor:
+    """Areas `[...]` of boxes `[..., (y1, x1, y2, x2)]`, in the square of the boxes' unit."""
     y1, x1, y2, x2 = split_box(boxes)
     return (y2 - y1) * (x2 - x1)
 
 
-def compute_overlaps(boxes1, boxes2):
+def compute_overlaps(boxes1: ArrayOrTensor, boxes2: ArrayOrTensor) -> ArrayOrTensor:
     """Intersection over union of every pair of boxes; arrays or tensors.
 
     Args:
@@ -56,16 +63,20 @@ def compute_overlaps(boxes1, boxes2):
     width = xp.minimum(a[..., 3], b[..., 3]) - xp.maximum(a[..., 1], b[..., 1])
     intersection = xp.maximum(height, 0) * xp.maximum(width, 0)
     union = box_area(a) + box_area(b) - intersection
-    # Two boxes without area have no union; 0 / 1 says they do not overlap, 0 / 0 would say NaN.
+    # Two boxes without area have a union of 0: 0 / 1 gives no overlap, 0 / 0 would give NaN.
     return intersection / xp.where(union > 0, union, xp.ones_like(union))
 
 
-def compute_iou(box, boxes, box_area, boxes_area) -> np.ndarray:
-    """Intersection over union of one box with many whose areas are known.
+def compute_iou(
+    box: np.ndarray, boxes: np.ndarray, box_area: float, boxes_area: np.ndarray
+) -> np.ndarray:
+    """Intersection over union of one box with many boxes whose areas are known.
 
     Args:
-        box: `[(y1, x1, y2, x2)]`; boxes: `[N, (y1, x1, y2, x2)]`, same unit.
-        box_area: scalar; boxes_area: `[N]`. Passed in because callers use them many times.
+        box: `[(y1, x1, y2, x2)]`.
+        boxes: `[N, (y1, x1, y2, x2)]`, same unit.
+        box_area: area of the box.
+        boxes_area: `[N]`, areas of the boxes. Callers use them many times and compute them once.
 
     Returns:
         `[N]` float.
@@ -81,8 +92,9 @@ def non_max_suppression(boxes: np.ndarray, scores: np.ndarray, threshold: float)
     """Greedy non-maximum suppression on arrays.
 
     Args:
-        boxes: `[N, (y1, x1, y2, x2)]`; scores: `[N]`.
-        threshold: a box that overlaps a kept one by more than this is dropped.
+        boxes: `[N, (y1, x1, y2, x2)]`.
+        scores: `[N]`.
+        threshold: highest overlap with a kept box at which a box is kept as well.
 
     Returns:
         `[K]` int32, indices of the kept boxes, best score first.
@@ -99,11 +111,12 @@ def non_max_suppression(boxes: np.ndarray, scores: np.ndarray, threshold: float)
     return np.array(keep, dtype=np.int32)
 
 
-def apply_box_deltas(boxes, deltas):
+def apply_box_deltas(boxes: ArrayOrTensor, deltas: ArrayOrTensor) -> ArrayOrTensor:
     """Move and scale boxes by deltas; arrays or tensors.
 
     Args:
-        boxes: `[..., (y1, x1, y2, x2)]`; deltas: `[..., (dy, dx, log dh, log dw)]`.
+        boxes: `[..., (y1, x1, y2, x2)]`.
+        deltas: `[..., (dy, dx, log dh, log dw)]`; a logarithm above MAX_LOG_SCALE counts as that.
 
     Returns:
         `[..., (y1, x1, y2, x2)]`; float32 for arrays.
@@ -122,15 +135,16 @@ def apply_box_deltas(boxes, deltas):
     return moved.astype(np.float32) if xp is np else moved
 
 
-def box_refinement(box, gt_box):
+def box_refinement(box: ArrayOrTensor, gt_box: ArrayOrTensor) -> ArrayOrTensor:
     """The deltas that turn each box into its ground-truth box; arrays or tensors.
 
     Args:
-        box: `[..., (y1, x1, y2, x2)]`; gt_box: the same shape and unit.
+        box: `[..., (y1, x1, y2, x2)]`.
+        gt_box: ground truth, same shape and unit.
 
     Returns:
-        `[..., (dy, dx, log dh, log dw)]`; float32 for arrays. A box without area gives what the
-        logarithm gives: callers mask such rows.
+        `[..., (dy, dx, log dh, log dw)]`; float32 for arrays. Boxes without area give infinity or
+        NaN: callers mask such rows.
     """
     xp = array_module(box)
     if xp is np:
@@ -144,15 +158,16 @@ def box_refinement(box, gt_box):
     return xp.stack([dy, dx, xp.log(gt_height / height), xp.log(gt_width / width)], axis=-1)
 
 
-def clip_boxes(boxes, window):
+def clip_boxes(boxes: ArrayOrTensor, window: ArrayOrTensor) -> ArrayOrTensor:
     """Boxes cut to a window; arrays or tensors.
 
     Args:
         boxes: `[..., N, (y1, x1, y2, x2)]`.
-        window: `[..., (y1, x1, y2, x2)]`, same unit, one for all boxes of its leading dimension.
+        window: `[..., (y1, x1, y2, x2)]`, same unit; one window for all N boxes.
 
     Returns:
-        The boxes' shape. A box wholly outside becomes one without area on the window's border.
+        `[..., N, (y1, x1, y2, x2)]`. A box outside the window becomes a box without area on the
+        window's border.
     """
     xp = array_module(boxes)
     low = xp.concatenate([window[..., None, :2], window[..., None, :2]], axis=-1)
@@ -160,8 +175,8 @@ def clip_boxes(boxes, window):
     return xp.maximum(xp.minimum(boxes, high), low)
 
 
-def norm_boxes(boxes, shape):
-    """Pixel boxes to normalised ones; arrays or tensors.
+def norm_boxes(boxes: ArrayOrTensor, shape: Shape | ArrayOrTensor) -> ArrayOrTensor:
+    """Normalised boxes from boxes in pixels; arrays or tensors.
 
     Args:
         boxes: `[..., (y1, x1, y2, x2)]` in pixels, (y2, x2) outside the box.
@@ -169,24 +184,24 @@ def norm_boxes(boxes, shape):
             with boxes `[B, N, 4]`.
 
     Returns:
-        The boxes' shape, normalised, (y2, x2) inside the box; float32 for arrays.
+        `[..., (y1, x1, y2, x2)]`, normalised, (y2, x2) inside the box; float32 for arrays.
     """
     xp = array_module(boxes)
     scale, shift = _norm_scale_shift(shape)
-    # Functions, not operators: a tensor of PyTorch on a GPU has none for NumPy's arrays.
+    # Functions and not operators: those of a PyTorch tensor on a GPU do not take NumPy arrays.
     normalised = xp.divide(xp.subtract(boxes, shift), scale)
     return normalised.astype(np.float32) if xp is np else normalised
 
 
-def denorm_boxes(boxes, shape):
-    """Normalised boxes to pixel ones, rounded to whole pixels; arrays or tensors.
+def denorm_boxes(boxes: ArrayOrTensor, shape: Shape | ArrayOrTensor) -> ArrayOrTensor:
+    """Boxes in whole pixels from normalised boxes; arrays or tensors.
 
     Args:
         boxes: `[..., (y1, x1, y2, x2)]`, normalised.
         shape: as in `norm_boxes`.
 
     Returns:
-        The boxes' shape, int32, in pixels with (y2, x2) outside the box.
+        `[..., (y1, x1, y2, x2)]` int32 in pixels, rounded, (y2, x2) outside the box.
     """
     xp = array_module(boxes)
     scale, shift = _norm_scale_shift(shape)
@@ -194,9 +209,12 @@ def denorm_boxes(boxes, shape):
     return rounded.astype(np.int32) if xp is np else xp.cast(rounded, "int32")
 
 
-def _norm_scale_shift(shape):
+def _norm_scale_shift(
+    shape: Shape | ArrayOrTensor,
+) -> tuple[ArrayOrTensor, np.ndarray]:
+    """Divisor `[4]` or `[B, 1, 4]`, and the offset `[4]` subtracted first."""
     shift = np.array([0, 0, 1, 1], np.float32)
-    # An image of one pixel has no distance between first and last; its only box is (0, 0, 0, 0).
+    # In an image that is one pixel high, the first row is the last one: the distance 0 becomes 1.
     if isinstance(shape, (tuple, list, np.ndarray)):
         h, w = (max(int(side) - 1, 1) for side in shape)
         return np.array([h, w, h, w], np.float32), shift
@@ -207,6 +225,6 @@ def _norm_scale_shift(shape):
 
 
 def trim_zeros(x: np.ndarray) -> np.ndarray:
-    """Drop the rows that are all zero, the padding of `[N, ...]`: `[M, ...]`, M <= N."""
+    """The rows of `[N, columns]` that are not all zero, `[M, columns]`: zero rows are padding."""
     assert x.ndim == 2, f"expected a 2-D array, got shape {x.shape}"
     return x[~np.all(x == 0, axis=1)]

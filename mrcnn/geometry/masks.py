@@ -1,30 +1,32 @@
-"""Masks: their boxes and overlaps, mini-masks and back, predicted masks pasted into images.
+"""Masks: their boxes and overlaps, mini-masks, and predicted masks pasted into images.
 
-Masks of an image are `[H, W, N]` bool, one object a channel, so that objects may overlap. Boxes are
-pixels, (y2, x2) just outside. A **mini-mask** is an object's mask cut to its box and resized to one
-small shape for all objects: 56x56 in place of 1024x1024.
+Masks of an image are `[H, W, N]` bool, one channel per object, so that objects may overlap. Boxes
+are in pixels, (y2, x2) just outside. A **mini-mask** is an object's mask cut to its box and resized
+to a small shape, the same for all objects: 56x56 instead of 1024x1024.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mrcnn.geometry.resize import resize_bilinear
+from mrcnn.types import Numbers, Shape
 
-# Interpolation between 0 and 1 meets 0.5 exactly where a pixel lies on an object's edge, give or
-# take a rounding error; the margin makes every machine say "outside" there.
+# A pixel on an object's edge is interpolated to 0.5, more or less a rounding error. The margin puts
+# it outside the object on every machine.
 _HALF = 0.5 + 1e-5
-# From this probability on, a pixel belongs to a predicted mask.
-_SURE = 0.5
+# Lowest value of a pixel that belongs to a predicted mask.
+MASK_THRESHOLD = 0.5
 
 
 def extract_bboxes(mask: np.ndarray) -> np.ndarray:
     """Boxes around masks.
 
     Args:
-        mask: `[H, W, N]`, bool or numbers that are 0 outside the object.
+        mask: `[H, W, N]`, bool or numbers; 0 outside the object.
 
     Returns:
         `[N, (y1, x1, y2, x2)]` int32 in pixels, (y2, x2) outside; zeros for an empty mask.
@@ -33,13 +35,14 @@ def extract_bboxes(mask: np.ndarray) -> np.ndarray:
 
 
 def _occupied(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows `[H, N]` and the columns `[W, N]` in which each object has a pixel, bool."""
+    """Rows `[H, N]` and columns `[W, N]` in which each object has a pixel, bool."""
     height, width, count = mask.shape
     if mask.size == 0:
         return np.zeros((height, count), bool), np.zeros((width, count), bool)
     mask = mask if mask.dtype == bool else mask != 0
-    columns, rows = mask.any(axis=0), mask
-    # Halves laid upon each other: NumPy's `any` of an axis in the middle is ten times slower.
+    columns, rows = np.asarray(mask.any(axis=0)), mask
+    # Combines the left and the right half until one column is left: `any(axis=1)`, the middle one
+    # of three axes, takes ten times as long in NumPy.
     while rows.shape[1] > 1:
         half = (rows.shape[1] + 1) // 2
         rows = rows[:, :half] | rows[:, -half:]
@@ -60,12 +63,15 @@ def _boxes_of_sides(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MaskView:
-    """Masks of a resized image, looked up in those of the original only where they are needed.
+    """Masks of a resized image as indices into the masks before resizing.
+
+    The resized masks, 1024x1024 per object, are computed only where they are needed.
 
     Attributes:
         masks: `[H, W, N]`, before resizing.
-        rows, columns: `[h]` and `[w]` int, the one that each row and column comes from, -1 for
+        rows: `[h]` int, the row of `masks` that each row of the resized masks comes from; -1 for
             padding.
+        columns: `[w]` int, the same for columns.
     """
 
     masks: np.ndarray
@@ -73,10 +79,11 @@ class MaskView:
     columns: np.ndarray
 
     def boxes(self) -> np.ndarray:
-        """`extract_bboxes` of `array()`."""
-        sides = zip((self.rows, self.columns), self.masks.shape, strict=False)
+        """`extract_bboxes(self.array())`: `[N, (y1, x1, y2, x2)]` int32."""
+        sides = zip((self.rows, self.columns), self.masks.shape[:2], strict=True)
         if any(len(np.unique(side[side >= 0])) < size for side, size in sides):
-            # With rows left out, a pixel in a row that is kept may lie in a column that is not.
+            # Some rows or columns are left out: the only pixel of a kept row may lie in a column
+            # that is left out, so rows and columns alone do not give the box.
             return extract_bboxes(self.array())
         rows, columns = _occupied(self.masks)
         return _boxes_of_sides(
@@ -84,14 +91,14 @@ class MaskView:
             columns[self.columns] & (self.columns >= 0)[:, None],
         )
 
-    def inside(self, index: int, box) -> np.ndarray:
-        """`array()[y1:y2, x1:x2, index]` of a box `(y1, x1, y2, x2)` without padding in it."""
+    def inside(self, index: int, box: Numbers) -> np.ndarray:
+        """`self.array()[y1:y2, x1:x2, index]` of a box `(y1, x1, y2, x2)` that has no padding."""
         y1, x1, y2, x2 = box[:4]
         rows, columns = self.rows[y1:y2], self.columns[x1:x2]
         return self.masks[rows[:, None], columns[None], index]
 
     def array(self) -> np.ndarray:
-        """`[h, w, N]`, of the dtype of `masks`."""
+        """The resized masks `[h, w, N]`, same dtype as `masks`."""
         rows, columns = np.flatnonzero(self.rows >= 0), np.flatnonzero(self.columns >= 0)
         shape = (len(self.rows), len(self.columns))
         found = self.masks[self.rows[rows][:, None], self.columns[columns]]
@@ -103,20 +110,20 @@ class MaskView:
         return resized
 
     def mirrored(self) -> MaskView:
-        """Left and right exchanged."""
+        """The view of the masks flipped from left to right."""
         return MaskView(self.masks, self.rows, self.columns[::-1])
 
-    def select(self, ids) -> MaskView:
-        """Some of the objects."""
+    def select(self, ids: Sequence[int] | np.ndarray) -> MaskView:
+        """The view of some of the objects, by index."""
         return MaskView(self.masks[:, :, ids], self.rows, self.columns)
 
-    def minimize(self, bbox: np.ndarray, mini_shape) -> np.ndarray:
-        """`minimize_mask` of `array()`."""
+    def minimize(self, bbox: np.ndarray, mini_shape: Shape) -> np.ndarray:
+        """`minimize_mask(bbox, self.array(), mini_shape)`: `[*mini_shape, N]` bool."""
         return _minimize(bbox, self.inside, (len(self.rows), len(self.columns)), mini_shape)
 
 
 def view_of(masks: np.ndarray) -> MaskView:
-    """Masks as they are."""
+    """The view of masks `[H, W, N]` that are not resized."""
     return MaskView(masks, *map(np.arange, masks.shape[:2]))
 
 
@@ -124,7 +131,8 @@ def compute_overlaps_masks(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray
     """Intersection over union of every pair of masks.
 
     Args:
-        masks1: `[H, W, N]`; masks2: `[H, W, M]`; bool, or numbers that count above 0.5.
+        masks1: `[H, W, N]`, bool or numbers; a pixel above 0.5 belongs to the mask.
+        masks2: `[H, W, M]`, likewise.
 
     Returns:
         `[N, M]` float32 in 0..1; 0 where both masks are empty.
@@ -139,23 +147,30 @@ def compute_overlaps_masks(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray
     return intersections / np.where(unions > 0, unions, 1)
 
 
-def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape) -> np.ndarray:
+def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Shape) -> np.ndarray:
     """Mini-masks of masks.
 
     Args:
-        bbox: `[N, (y1, x1, y2, x2)]` in pixels; mask: `[H, W, N]`.
+        bbox: `[N, (y1, x1, y2, x2)]` in pixels.
+        mask: `[H, W, N]`.
         mini_shape: `(height, width)` of a mini-mask in pixels.
 
     Returns:
         `[*mini_shape, N]` bool.
 
     Raises:
-        ValueError: a box that holds no pixel of the image.
+        ValueError: a box holds no pixel of the image.
     """
     return _minimize(bbox, view_of(mask).inside, mask.shape[:2], mini_shape)
 
 
-def _minimize(bbox, inside_of, shape, mini_shape) -> np.ndarray:
+def _minimize(
+    bbox: np.ndarray,
+    inside_of: Callable[[int, np.ndarray], np.ndarray],
+    shape: Shape,
+    mini_shape: Shape,
+) -> np.ndarray:
+    """`minimize_mask` for masks of this shape; `inside_of(i, box)` is mask i inside its box."""
     mini = np.zeros((*mini_shape, len(bbox)), bool)
     for i, box in enumerate(bbox):
         inside = inside_of(i, box)
@@ -168,11 +183,11 @@ def _minimize(bbox, inside_of, shape, mini_shape) -> np.ndarray:
     return mini
 
 
-def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape) -> np.ndarray:
-    """Mini-masks back in the image, the inverse of `minimize_mask` but for the lost detail.
+def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Shape) -> np.ndarray:
+    """Masks of the image from mini-masks; the detail that `minimize_mask` lost stays lost.
 
     Args:
-        bbox: `[N, (y1, x1, y2, x2)]` in pixels; a part outside the image is cut off, and a box
+        bbox: `[N, (y1, x1, y2, x2)]` in pixels. The part outside the image is cut off; a box
             without area (padding) gives an empty mask.
         mini_mask: `[h, w, N]`.
         image_shape: `(H, W, ...)` in pixels.
@@ -186,63 +201,51 @@ def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape) -> np.ndar
     return masks
 
 
-def unmold_mask(mask: np.ndarray, bbox, image_shape) -> np.ndarray:
-    """The mask head's output for one object as a mask of the image.
+def unmold_mask(mask: np.ndarray, bbox: Numbers, image_shape: Shape) -> np.ndarray:
+    """The mask of an image from the mask head's output for one object.
 
     Args:
-        mask: `[h, w]` float in 0..1, typically 28x28.
+        mask: `[h, w]` float in 0..1, by default 28x28.
         bbox: `(y1, x1, y2, x2)` in pixels; parts outside the image and boxes without area as in
             `expand_mask`.
         image_shape: `(H, W, ...)` in pixels.
 
     Returns:
-        `[H, W]` bool, true where the resized mask is at least 0.5.
+        `[H, W]` bool, true where the resized mask is at least MASK_THRESHOLD.
     """
     full = np.zeros(tuple(image_shape[:2]), bool)
     paste_mask(full, mask, bbox)
     return full
 
 
-def paste_mask(canvas: np.ndarray, mask: np.ndarray, bbox) -> None:
-    """`unmold_mask` into the pixels of its box of an empty canvas `[H, W]` bool."""
-    _paste(canvas, mask, bbox, _SURE)
+def paste_mask(canvas: np.ndarray, mask: np.ndarray, bbox: Numbers) -> None:
+    """Write `unmold_mask` into the box's pixels of an empty canvas `[H, W]` bool, in place."""
+    _paste(canvas, mask, bbox, MASK_THRESHOLD)
 
 
-def mask_rle(mask: np.ndarray, bbox, image_shape) -> dict:
-    """`unmold_mask` as COCO's run lengths, without a mask of the whole image.
-
-    Args:
-        mask, bbox, image_shape: as there.
-
-    Returns:
-        `{"size": [H, W], "counts": str}`.
-    """
-    from pycocotools import mask as coco_mask  # only those who want run lengths need it
-
-    height, width = (int(side) for side in image_shape[:2])
-    patch, top, left = _patch(mask, bbox, image_shape, _SURE)
-    # Run lengths go down the columns; those beside the box hold nothing.
-    columns = np.zeros((patch.shape[1], height), bool)
-    columns[:, top : top + patch.shape[0]] = patch.T
-    changes = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + left * height
-    inside = changes[changes < height * width]
-    # They begin with a run of zeros, be it of length 0.
-    counts = np.diff(inside, prepend=0, append=height * width)
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-
-
-def _paste(canvas: np.ndarray, mask: np.ndarray, box, threshold: float) -> None:
-    """Write a mask, resized to its box, into the canvas `[H, W]` bool, as far as they meet."""
-    patch, top, left = _patch(mask, box, canvas.shape, threshold)
+def _paste(canvas: np.ndarray, mask: np.ndarray, box: Numbers, threshold: float) -> None:
+    """Write a mask, resized to its box, into the canvas `[H, W]` bool; the rest is cut off."""
+    patch, top, left = mask_in_box(mask, box, canvas.shape, threshold)
     canvas[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
 
 
-def _patch(mask: np.ndarray, box, image_shape, threshold: float):
-    """A mask resized to its box, and cut off at the image's border.
+def mask_in_box(
+    mask: np.ndarray,
+    box: Numbers,
+    image_shape: Shape,
+    threshold: float = MASK_THRESHOLD,
+) -> tuple[np.ndarray, int, int]:
+    """A mask resized to its box and cut off at the image's border.
+
+    Args:
+        mask: `[h, w]`, bool or float in 0..1.
+        box: `(y1, x1, y2, x2)` in pixels, may reach out of the image.
+        image_shape: `(H, W, ...)` in pixels.
+        threshold: lowest value of a pixel that belongs to the mask.
 
     Returns:
-        `[h, w]` bool, empty for a box without area or outside; its first row and column in pixels.
+        patch: `[rows, columns]` bool, empty for a box without area or outside the image.
+        top, left: row and column of the patch's first pixel in the image.
     """
     y1, x1, y2, x2 = (int(side) for side in box)
     top, left, bottom, right = (

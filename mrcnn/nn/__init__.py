@@ -1,6 +1,6 @@
-"""The network, one file a box of the papers' figures; `network.py` puts the boxes together.
+"""The network, one file per box of the papers' figures; `network.py` puts the boxes together.
 
-Learned parts are functions over named `keras.layers`: the names are what weight files, `exclude`
-and `layers="heads"` go by. Steps without weights are layers of fixed output shape: where there is
-less to return than there are rows, the rest is zero.
+Learned parts are functions over named `keras.layers`: weight files, `exclude` and
+`layers="heads"` go by the layers' names. Steps without weights are layers with a fixed output
+shape: unused rows of the output are zero.
 """

@@ -1,32 +1,39 @@
-"""Detections: the ROIs the classifier is sure of, refined, one box an object."""
+"""Detections: confident ROIs after refinement and non-maximum suppression within each class.
+
+`B` images, `N` ROIs and `D` detections per image, `C` classes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
 
 from mrcnn import backend
 from mrcnn.data.image_meta import split_image_meta
-from mrcnn.geometry.boxes import apply_box_deltas, box_area, clip_boxes, norm_boxes
+from mrcnn.geometry.boxes import apply_box_deltas, clip_boxes, norm_boxes
+from mrcnn.types import Numbers, Tensor
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class DetectionLayer(layers.Layer):
-    """Turns classified ROIs into a fixed number of detections.
+    """Selects a fixed number of detections from classified ROIs.
 
     Args:
         max_instances: rows of the output, D.
         min_confidence: lowest class probability of a detection.
-        nms_threshold: overlap above which the lower-scoring of two boxes of a class is dropped.
+        nms_threshold: of two boxes of a class that overlap more than this, the lower-scoring one is
+            dropped. A box without area overlaps no other.
         bbox_std_dev: `[4]`, unit of the deltas.
 
     Call arguments, a list:
         rois: `[B, N, (y1, x1, y2, x2)]`, normalised.
         mrcnn_class: `[B, N, C]`, probabilities.
         mrcnn_bbox: `[B, N, C, (dy, dx, log dh, log dw)]`.
-        image_meta: `[B, meta]`, for the window, the part of the image that is not padding.
+        image_meta: `[B, meta]`; its window, the part of the image that is not padding, is used.
 
     Returns:
         `[B, D, (y1, x1, y2, x2, class_id, score)]` float32, normalised, best first, then zeros.
@@ -37,8 +44,8 @@ class DetectionLayer(layers.Layer):
         max_instances: int = 100,
         min_confidence: float = 0.7,
         nms_threshold: float = 0.3,
-        bbox_std_dev=(0.1, 0.1, 0.2, 0.2),
-        **kwargs,
+        bbox_std_dev: Numbers = (0.1, 0.1, 0.2, 0.2),
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.max_instances = int(max_instances)
@@ -47,15 +54,14 @@ class DetectionLayer(layers.Layer):
         self.bbox_std_dev = [float(value) for value in bbox_std_dev]
         self.supports_jit = backend.SUPPORTS_JIT
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         rois, probs, deltas, image_meta = inputs
         return self.select(rois, probs, deltas, _windows(ops.cast(image_meta, "float32")))
 
-    def select(self, rois, probs, deltas, windows):
-        """`call` with `windows` `[B, (y1, x1, y2, x2)]`, normalised, in place of the meta."""
+    def select(self, rois: Tensor, probs: Tensor, deltas: Tensor, windows: Tensor) -> Tensor:
+        """`call` with `windows` `[B, (y1, x1, y2, x2)]`, normalised, instead of `image_meta`."""
         class_ids, scores, boxes = self._refine(rois, probs, deltas, windows)
         is_object = (class_ids > 0) & (scores >= self.min_confidence)
-        is_object = is_object & (scores >= _end_of_class(boxes, class_ids, scores, is_object))
         kept, valid = backend.non_max_suppression(
             classes_apart(boxes, class_ids, probs.shape[-1]),
             ops.where(is_object, scores, -1.0),
@@ -69,31 +75,35 @@ class DetectionLayer(layers.Layer):
         detections = ops.take_along_axis(detections, kept[..., None], axis=1)
         return ops.where(valid[..., None], detections, 0.0)
 
-    def _refine(self, rois, probs, deltas, windows):
-        """Best class, its probability and the box refined for it, of every ROI."""
+    def _refine(
+        self, rois: Tensor, probs: Tensor, deltas: Tensor, windows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Class `[B, N]` of every ROI, its probability `[B, N]` and refined box `[B, N, 4]`."""
         class_ids = ops.argmax(probs, axis=-1)
         scores = ops.max(probs, axis=-1)
         own = ops.take_along_axis(deltas, class_ids[..., None, None], axis=2)[:, :, 0]
         boxes = apply_box_deltas(rois, own * ops.array(self.bbox_std_dev))
         return class_ids, scores, clip_boxes(boxes, windows)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple:
         return (input_shape[0][0], self.max_instances, 6)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = "max_instances min_confidence nms_threshold bbox_std_dev".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def classes_apart(boxes, class_ids, num_classes: int):
-    """Boxes moved so far that only those of one class can overlap.
+def classes_apart(boxes: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
+    """Boxes shifted so that boxes of different classes cannot overlap.
 
-    One suppression then does for all classes. Each class gets a cell of its own in a square grid
-    rather than a place in a row: numbers stay below 10 for 81 classes, where float32 still
-    tells apart the thousandth part of a pixel.
+    One non-maximum suppression then serves all classes. Every class gets a cell of a square grid
+    and not a place in a row: for 81 classes coordinates stay below 10, where float32 still resolves
+    a thousandth of a pixel.
 
     Args:
-        boxes: `[B, N, (y1, x1, y2, x2)]` in 0..1; class_ids: `[B, N]` int.
+        boxes: `[B, N, (y1, x1, y2, x2)]` in 0..1.
+        class_ids: `[B, N]` int.
+        num_classes: C.
 
     Returns:
         `[B, N, (y1, x1, y2, x2)]`.
@@ -103,18 +113,7 @@ def classes_apart(boxes, class_ids, num_classes: int):
     return boxes + ops.cast(ops.stack([row, column, row, column], axis=-1), boxes.dtype)
 
 
-def _end_of_class(boxes, class_ids, scores, is_object):
-    """Score below which an object's class has nothing more to say, `[B, N]` float32.
-
-    Boxes whose object lies wholly outside the window are clipped to its border and have no area
-    left. With TensorFlow 1.15 the best of them hides whatever of its class scores less, which the
-    reference numbers show; without it, dozens of them fill the output.
-    """
-    is_end = is_object & (box_area(boxes) <= 0)
-    same_class = class_ids[:, :, None] == class_ids[:, None, :]
-    return ops.max(ops.where(same_class & is_end[:, None, :], scores[:, None, :], 0.0), axis=-1)
-
-
-def _windows(image_meta):
+def _windows(image_meta: Tensor) -> Tensor:
+    """Window of every image, normalised, `[B, (y1, x1, y2, x2)]`."""
     meta = split_image_meta(image_meta)
     return norm_boxes(meta["window"][:, None], meta["image_shape"][:, :2])[:, 0]

@@ -1,69 +1,92 @@
-"""The heads: class and box of a ROI, and its mask (He et al. 2017, figure 4, right)."""
+"""The heads: class, box and mask of every ROI (He et al. 2017, figure 4, right).
+
+`B` images, `N` ROIs per image, `C` classes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
 
 from mrcnn.nn.backbone import BatchNorm
 from mrcnn.nn.roi_align import PyramidROIAlign
+from mrcnn.types import Tensor
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class PerROI(layers.Wrapper):
-    """Applies a layer to every ROI: `[B, N, …]` folded to `[B * N, …]` and back.
+    """Applies a layer to every ROI: `[B, N, …]` is reshaped to `[B * N, …]` and back.
 
-    The wrapped layer's weights are this one's, in the order in which weight files have them.
+    The weights of this layer are those of the wrapped one, in the order of weight files.
 
     Args:
-        layer: for inputs `[B, …]`, a convolution.
+        layer: a convolution, for inputs `[B, …]`.
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: layers.Layer, **kwargs: Any):
         super().__init__(layer, **{"name": layer.name, **kwargs})
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         if not self.layer.built:
             self.layer.build((None, *input_shape[2:]))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         rois = inputs.shape[1]
         outputs = self.layer(ops.reshape(inputs, (-1, *inputs.shape[2:])))
         return ops.reshape(outputs, (-1, rois, *outputs.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple:
         output_shape = self.layer.compute_output_shape((None, *input_shape[2:]))
         return (*input_shape[:2], *output_shape[1:])
 
 
-def _conv_bn_relu(x, filters, kernel_size, padding, conv_name, bn_name, train_bn):
+def _conv_bn_relu(
+    x: Tensor,
+    filters: int,
+    kernel_size: int,
+    padding: str,
+    conv_name: str,
+    bn_name: str,
+    train_bn: bool | None,
+) -> Tensor:
     x = PerROI(layers.Conv2D(filters, kernel_size, padding=padding, name=conv_name))(x)
     x = BatchNorm(name=bn_name)(x, training=train_bn)
     return layers.Activation("relu")(x)
 
 
 def fpn_classifier_graph(
-    rois, feature_maps, image_meta, pool_size, num_classes, train_bn=True, fc_layers_size=1024
-):
-    """Class and box of each ROI.
+    rois: Tensor,
+    feature_maps: Sequence[Tensor],
+    image_meta: Tensor,
+    pool_size: int,
+    num_classes: int,
+    train_bn: bool | None = True,
+    fc_layers_size: int = 1024,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Class and box of every ROI.
 
     Args:
         rois: `[B, N, (y1, x1, y2, x2)]`, normalised.
-        feature_maps: P2 to P5, each `[B, H, W, C]`.
+        feature_maps: P2 to P5, each `[B, H, W, channels]`.
         image_meta: `[B, meta]`.
-        pool_size: side of a ROI's crop.
+        pool_size: side of a ROI's crop, in cells.
         num_classes: C, background included.
         train_bn: as Config.TRAIN_BN.
-        fc_layers_size: units of the two fully connected layers.
+        fc_layers_size: units of each of the two fully connected layers.
 
     Returns:
-        Logits `[B, N, C]`, their softmax, and deltas `[B, N, C, (dy, dx, log dh, log dw)]`.
+        logits: `[B, N, C]`.
+        probs: `[B, N, C]` float32, their softmax.
+        bbox: `[B, N, C, (dy, dx, log dh, log dw)]` in units of BBOX_STD_DEV.
     """
     x = PyramidROIAlign([pool_size, pool_size], name="roi_align_classifier")(
         [rois, image_meta, *feature_maps]
     )
-    # Two fully connected layers, written as convolutions: the weight files have them so.
+    # Two fully connected layers, written as convolutions because weight files have them so.
     x = _conv_bn_relu(
         x, fc_layers_size, pool_size, "valid", "mrcnn_class_conv1", "mrcnn_class_bn1", train_bn
     )
@@ -79,12 +102,19 @@ def fpn_classifier_graph(
     return logits, probs, bbox
 
 
-def build_fpn_mask_graph(rois, feature_maps, image_meta, pool_size, num_classes, train_bn=True):
-    """Mask of each ROI for each class.
+def build_fpn_mask_graph(
+    rois: Tensor,
+    feature_maps: Sequence[Tensor],
+    image_meta: Tensor,
+    pool_size: int,
+    num_classes: int,
+    train_bn: bool | None = True,
+) -> Tensor:
+    """Mask of every ROI, one per class.
 
     Args:
         rois, feature_maps, image_meta, num_classes, train_bn: as in `fpn_classifier_graph`.
-        pool_size: side of a ROI's crop; the mask's is twice that.
+        pool_size: side of a ROI's crop, in cells; the side of the mask is twice that.
 
     Returns:
         `[B, N, 2 * pool_size, 2 * pool_size, C]` in 0..1.

@@ -1,43 +1,49 @@
-"""Proposals: the RPN's best boxes, refined and thinned out (Ren et al. 2015, section 3.3)."""
+"""Proposals: the best boxes of the RPN after refinement and non-maximum suppression.
+
+Ren et al. 2015, section 3.3. `B` images, `A` anchors per image.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
-from keras import KerasTensor, layers, ops
+from keras import layers, ops
 
 from mrcnn import backend
 from mrcnn.geometry.boxes import apply_box_deltas, clip_boxes
+from mrcnn.types import Numbers, Tensor
 
 
 class Steps(NamedTuple):
-    """What ProposalLayer goes through, under the original's names for its tensors.
+    """Intermediate results of ProposalLayer, under the original's names for its tensors.
 
     Attributes:
-        pre_nms_anchors: `[B, pre_nms_limit, (y1, x1, y2, x2)]`, normalised, best score first;
-            where an image has fewer anchors, the last one fills up.
-        refined_anchors: the same moved by the RPN's deltas; refined_anchors_clipped: and cut to
-            the image.
+        pre_nms_anchors: `[B, pre_nms_limit, (y1, x1, y2, x2)]`, normalised, best score first. In an
+            image with fewer anchors, copies of the last anchor fill the remaining rows.
+        refined_anchors: the same, moved by the RPN's deltas.
+        refined_anchors_clipped: the same, clipped to the image.
         kept: `[B, proposal_count]` int32, rows of refined_anchors_clipped in the order of the
-            proposals; valid: `[B, proposal_count]` bool, false where no box is left.
+            proposals.
+        valid: `[B, proposal_count]` bool, false where there are no more proposals.
     """
 
-    pre_nms_anchors: KerasTensor
-    refined_anchors: KerasTensor
-    refined_anchors_clipped: KerasTensor
-    kept: KerasTensor
-    valid: KerasTensor
+    pre_nms_anchors: Tensor
+    refined_anchors: Tensor
+    refined_anchors_clipped: Tensor
+    kept: Tensor
+    valid: Tensor
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class ProposalLayer(layers.Layer):
-    """Turns scores and deltas of all anchors into a fixed number of proposals.
+    """Selects a fixed number of proposals by the scores and deltas of all anchors.
 
     Args:
         proposal_count: rows of the output.
-        nms_threshold: overlap above which the lower-scoring of two boxes is dropped.
-        pre_nms_limit: anchors that take part, best scores first.
+        nms_threshold: of two boxes that overlap more than this, the lower-scoring one is dropped.
+        pre_nms_limit: number of best-scoring anchors before non-maximum suppression.
         bbox_std_dev: `[4]`, unit of the deltas.
 
     Call arguments, a list:
@@ -54,8 +60,8 @@ class ProposalLayer(layers.Layer):
         proposal_count: int,
         nms_threshold: float,
         pre_nms_limit: int = 6000,
-        bbox_std_dev=(0.1, 0.1, 0.2, 0.2),
-        **kwargs,
+        bbox_std_dev: Numbers = (0.1, 0.1, 0.2, 0.2),
+        **kwargs: Any,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.proposal_count = int(proposal_count)
@@ -64,17 +70,17 @@ class ProposalLayer(layers.Layer):
         self.bbox_std_dev = [float(value) for value in bbox_std_dev]
         self.supports_jit = backend.SUPPORTS_JIT
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         steps = self.steps(inputs)
         boxes = steps.refined_anchors_clipped
         proposals = ops.take_along_axis(boxes, steps.kept[..., None], axis=1)
         return ops.where(steps.valid[..., None], proposals, 0.0)
 
-    def steps(self, inputs) -> Steps:
-        """The steps on the way from the call's inputs to the proposals."""
+    def steps(self, inputs: Sequence[Tensor]) -> Steps:
+        """The intermediate results for the inputs of `call`."""
         rpn_probs, rpn_bbox, anchors = (ops.cast(x, "float32") for x in inputs)
-        # A small image has fewer anchors than the limit: rows whose score no anchor can have fill
-        # up, so that the number of rows never depends on the image.
+        # A small image has fewer anchors than the limit. Rows with a score of -1, which no anchor
+        # has, are added, so that the number of rows does not depend on the image.
         scores = ops.pad(rpn_probs[..., 1], ((0, 0), (0, self.pre_nms_limit)), constant_values=-1.0)
         scores, best = ops.top_k(scores, self.pre_nms_limit)
         best = ops.minimum(best, ops.shape(anchors)[1] - 1)[..., None]
@@ -91,9 +97,9 @@ class ProposalLayer(layers.Layer):
         )
         return Steps(pre_nms_anchors, refined, clipped, kept, valid)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple:
         return (input_shape[0][0], self.proposal_count, 4)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = "proposal_count nms_threshold pre_nms_limit bbox_std_dev".split()
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -54,6 +54,16 @@ def test_area_is_the_scales_whatever_the_ratio():
     assert set(np.round(width / height, 6)) == {0.3, 1.0, 2.5}
 
 
-def test_every_level_needs_a_scale_and_a_stride():
-    with pytest.raises(ValueError):
-        generate_pyramid_anchors((8, 16), [1], [[2, 2]], [4], 1)
+def test_the_first_levels_get_anchors_where_there_are_fewer_scales():
+    """As in the original, where notebooks with four scales have five strides."""
+    shapes, strides = [[4, 4], [2, 2], [1, 1]], [4, 8, 16]
+    every = generate_pyramid_anchors((8, 16, 32), [1, 2], shapes, strides, 1)
+    for count, anchors in ((1, 16), (2, 20)):
+        first = generate_pyramid_anchors((8, 16, 32)[:count], [1, 2], shapes, strides, 1)
+        np.testing.assert_array_equal(first, every[: 2 * anchors])
+
+
+@pytest.mark.parametrize(("shapes", "strides"), [(1, 2), (2, 1), (1, 1)])
+def test_every_scale_needs_a_shape_and_a_stride(shapes, strides):
+    with pytest.raises(ValueError, match=f"2 scales, {shapes} feature_shapes and {strides}"):
+        generate_pyramid_anchors((8, 16), [1], [[2, 2]] * shapes, [4, 8][:strides], 1)

@@ -217,3 +217,42 @@ def test_huge_deltas_give_finite_boxes(as_tensor):
         boxes, deltas = ops.convert_to_tensor(boxes), ops.convert_to_tensor(deltas)
     moved = np.asarray(B.apply_box_deltas(boxes, deltas))
     assert np.isfinite(moved).all() and (moved[0, 2:] > moved[0, :2]).all()
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_logarithms_above_80_count_as_80(as_tensor):
+    boxes = np.array([[0, 0, 1, 1]] * 3, np.float32)
+    deltas = np.array([[0, 0, 79, 79], [0, 0, 80, 80], [0, 0, 81, 500]], np.float32)
+    if as_tensor:
+        boxes, deltas = ops.convert_to_tensor(boxes), ops.convert_to_tensor(deltas)
+    moved = np.asarray(B.apply_box_deltas(boxes, deltas)).astype(np.float64)
+    sizes = moved[:, 2:] - moved[:, :2]
+    np.testing.assert_allclose(sizes, np.exp([[79.0] * 2, [80.0] * 2, [80.0] * 2]), rtol=1e-3)
+
+
+def test_overlap_equal_to_the_threshold_is_kept():
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 0.5, 0.25]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7])
+    assert list(B.non_max_suppression(boxes, scores, 0.5)) == [0, 1, 2]
+    assert list(B.non_max_suppression(boxes, scores, 0.49)) == [0, 2]
+
+
+def test_areas_and_overlaps_by_hand():
+    boxes = np.array([[0, 0, 4, 3], [1, 1, 5, 4], [4, 0, 6, 3], [10, 10, 10, 10]], np.float64)
+    np.testing.assert_array_equal(B.box_area(boxes), [12, 12, 6, 0])
+    overlaps = B.compute_overlaps(boxes, boxes)
+    wanted = [[1, 6 / 18, 0, 0], [6 / 18, 1, 2 / 16, 0], [0, 2 / 16, 1, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(overlaps, wanted)
+    areas = B.box_area(boxes)
+    np.testing.assert_allclose(B.compute_iou(boxes[1], boxes, areas[1], areas), wanted[1])
+    small = boxes * 0.01  # unions below 1
+    np.testing.assert_allclose(B.compute_overlaps(small, small), wanted)
+    np.testing.assert_allclose(
+        B.compute_iou(small[1], small, areas[1] / 1e4, areas / 1e4), wanted[1]
+    )
+
+
+def test_negative_overlaps_in_both_directions_are_none():
+    apart = np.array([[0, 0, 1, 1], [3, 3, 5, 5]], np.float64)
+    assert B.compute_overlaps(apart[:1], apart[1:]) == 0
+    assert B.compute_iou(apart[0], apart[1:], 1.0, np.array([4.0])) == 0

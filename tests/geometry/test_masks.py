@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.masks import (
     MaskView,
     compute_overlaps_masks,
     expand_mask,
     extract_bboxes,
-    mask_rle,
+    mask_in_box,
     minimize_mask,
+    paste_mask,
     unmold_mask,
 )
 
@@ -149,23 +149,6 @@ def test_an_empty_mask_cannot_become_a_mini_mask():
         minimize_mask(extract_bboxes(mask), mask, (28, 28))
 
 
-sides = st.integers(-3, 14)
-
-
-@given(
-    st.integers(0, 2**32 - 1),
-    st.tuples(sides, sides, sides, sides),
-    st.tuples(st.integers(1, 12), st.integers(1, 12)),
-)
-@settings(deadline=None)
-def test_run_lengths_of_a_mask_are_those_of_the_whole_image(seed, box, shape):
-    mask = np.random.default_rng(seed).random((4, 4))
-    whole = unmold_mask(mask, box, shape)
-    expected = coco_mask.encode(np.asfortranarray(whole.astype(np.uint8)))
-    rle = mask_rle(mask, box, shape)
-    assert rle == {"size": list(shape), "counts": expected["counts"].decode()}
-
-
 indices = st.lists(st.integers(-1, 5), min_size=1, max_size=9)
 
 
@@ -188,3 +171,87 @@ def test_a_view_of_masks_is_what_it_stands_for(rows, columns, count, seed):
         some.minimize(some.boxes(), (4, 5)),
         minimize_mask(plain_bboxes(plain)[seen], plain[:, :, seen], (4, 5)),
     )
+
+
+# ---- Thresholds --------------------------------------------------------------------------------
+
+
+def ramp(value, side=4):
+    """A mask whose left half has this value, its right half 1: resizing by 1 keeps both."""
+    mask = np.full((side, side), value, np.float64)
+    mask[:, side // 2 :] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("value", "belongs"), [(0.5, True), (0.4999, False), (0.5001, True)])
+def test_a_predicted_pixel_belongs_to_the_mask_from_a_half_on(value, belongs):
+    box, shape = (0, 0, 4, 4), (4, 4)
+    seen = unmold_mask(ramp(value), box, shape)
+    assert (seen[:, :2] == belongs).all() and seen[:, 2:].all()
+    canvas = np.zeros(shape, bool)
+    paste_mask(canvas, ramp(value), box)
+    np.testing.assert_array_equal(canvas, seen)
+    patch, top, left = mask_in_box(ramp(value), (1, 2, 5, 6), (9, 9))
+    assert (top, left) == (1, 2)
+    np.testing.assert_array_equal(patch, seen)
+
+
+@pytest.mark.parametrize(
+    ("value", "belongs"), [(0.5, False), (0.500005, False), (0.50002, True), (0.501, True)]
+)
+def test_an_interpolated_pixel_belongs_to_a_mask_above_a_half_only(value, belongs):
+    """A value between 0 and 1 stands for what interpolation gives; the margin is 1e-5."""
+    box = np.array([[0, 0, 4, 4]])
+    seen = expand_mask(box, ramp(value)[:, :, None], (4, 4))[:, :, 0]
+    assert (seen[:, :2] == belongs).all() and seen[:, 2:].all()
+
+
+def test_half_a_pixel_is_outside_a_mini_mask():
+    """Two pixels become one, their mean."""
+    mask = np.zeros((2, 8, 1), bool)
+    mask[:, 1:6] = True  # half of the first new pixel, all of the second and third
+    mini = minimize_mask(np.array([[0, 0, 2, 8]]), mask, (2, 4))
+    np.testing.assert_array_equal(mini[0, :, 0], [False, True, True, False])
+    # Three quarters of the first new pixel, a quarter of the last one.
+    mask = np.zeros((2, 8, 1), bool)
+    mask[0, 0:2], mask[1, 0:1], mask[0, 6:7] = True, True, True
+    mini = minimize_mask(np.array([[0, 0, 2, 8]]), mask, (1, 4))
+    np.testing.assert_array_equal(mini[0, :, 0], [True, False, False, False])
+
+
+def test_the_edge_of_an_enlarged_mask_lies_where_the_value_is_a_half():
+    mask = np.zeros((2, 4, 1), bool)
+    mask[:, :2] = True
+    row = expand_mask(np.array([[0, 0, 50, 400]]), mask, (50, 400))[25, :, 0]
+    # Each cell is 100 pixels wide. Between the centres of the second and the third one the value
+    # falls from 1 to 0, by a hundredth per pixel: a threshold of 0.52 would move the edge by two.
+    assert row[50:200].all() and not row[200:].any()
+
+
+@pytest.mark.parametrize("value", [0.5, 0.50001])
+def test_numbers_count_as_mask_above_a_half_in_overlaps(value):
+    mask = np.array([[value, 1.0], [1.0, 0.0]])[:, :, None]
+    solid = np.ones((2, 2, 1))
+    assert compute_overlaps_masks(mask, solid) == pytest.approx(0.5 if value == 0.5 else 0.75)
+    assert compute_overlaps_masks(solid, mask) == pytest.approx(0.5 if value == 0.5 else 0.75)
+    none = np.zeros((2, 2, 1))
+    assert compute_overlaps_masks(none, none) == 0
+    one = np.zeros((2, 2, 1))
+    one[0, 0] = 1
+    assert compute_overlaps_masks(one, one) == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((0, 0, 1, 1), (slice(0, 1), slice(0, 1))),
+        ((5, 6, 6, 7), (slice(5, 6), slice(6, 7))),
+        ((-1, -1, 1, 1), (slice(0, 1), slice(0, 1))),
+        ((5, 6, 7, 8), (slice(5, 6), slice(6, 7))),
+    ],
+    ids=["first pixel", "last pixel", "across the first corner", "across the last corner"],
+)
+def test_one_pixel_of_a_box_is_inside(box, place):
+    wanted = np.zeros((6, 7), bool)
+    wanted[place] = True
+    np.testing.assert_array_equal(unmold_mask(np.ones((4, 4)), box, (6, 7, 3)), wanted)

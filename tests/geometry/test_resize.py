@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import skimage.transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.geometry.resize import resize, resize_bilinear, resize_nearest, scaled_size
+from mrcnn.geometry.resize import nearest, resize, resize_bilinear, resize_nearest, scaled_size
 
 sides = st.integers(1, 24)
 
@@ -56,3 +57,49 @@ def test_resize_has_the_defaults_of_the_original():
     mask = np.eye(4, dtype=bool)
     assert set(np.unique(resize(mask, (8, 8), order=0))) == {0, 1}
     assert 0 < resize(mask, (8, 8)).mean() < 1
+
+
+def test_sizes_are_rounded_and_at_least_one():
+    assert [scaled_size(size, 0.5) for size in (1, 2, 3, 5, 7)] == [1, 1, 2, 2, 4]
+    assert scaled_size(1000, 0.0001) == 1
+    assert scaled_size(10, 1.26) == 13
+
+
+@pytest.mark.parametrize(
+    ("size", "new_size", "indices"),
+    [
+        (4, 4, [0, 1, 2, 3]),
+        (3, 5, [0, 1, 1, 2, 2]),
+        (5, 3, [0, 2, 4]),
+        (7, 1, [0]),
+        (1, 3, [0, 0, 0]),
+        (2, 2, [0, 1]),
+    ],
+)
+def test_nearest_aligns_the_corner_pixels_and_rounds_halves_up(size, new_size, indices):
+    assert nearest(size, new_size).tolist() == indices
+
+
+def test_the_outermost_pixels_of_an_enlarged_image_fade():
+    image = np.array([[0.0, 8.0, 8.0, 8.0]])
+    # New centres lie at -0.25, 0.25, ... and 3.25: the last one is a quarter outside.
+    wide = resize_bilinear(image, (1, 8))[0]
+    np.testing.assert_allclose(wide, [0, 2, 6, 8, 8, 8, 8, 6])
+    # What interpolation gives stays inside the image's range.
+    image = np.full((2, 2), 8.0)
+    np.testing.assert_array_equal(resize_bilinear(image, (8, 8)), np.full((8, 8), 8.0))
+
+
+def test_resize_hands_its_settings_on():
+    image = np.arange(16.0).reshape(4, 4)
+    for changed in (
+        {"mode": "edge"},
+        {"cval": 3.0},
+        {"clip": False, "cval": -3.0},
+        {"anti_aliasing": True, "anti_aliasing_sigma": 2.0},
+        {"order": 3},
+    ):
+        wanted = skimage.transform.resize(
+            image, (3, 3), **{"mode": "constant", "anti_aliasing": False, **changed}
+        )
+        np.testing.assert_allclose(resize(image, (3, 3), **changed), wanted)

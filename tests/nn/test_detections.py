@@ -26,16 +26,14 @@ def image(rois=40, classes=4, seed=0):
 
 
 def detect_slowly(rois, probs, deltas, window, most, least, threshold):
-    """Class by class; among the detections of a class none after one without area."""
+    """Class by class."""
     class_ids, scores = probs.argmax(axis=1), probs.max(axis=1)
     own = deltas[np.arange(len(rois)), class_ids]
     boxes = geometry.clip_boxes(geometry.apply_box_deltas(rois, own * STD_DEV), window)
     kept = []
     for class_id in range(1, probs.shape[1]):
         rows = np.flatnonzero((class_ids == class_id) & (scores >= least))
-        rows = rows[geometry.non_max_suppression(boxes[rows], scores[rows], threshold)]
-        ends = np.flatnonzero(geometry.box_area(boxes[rows]) <= 0)
-        kept.extend(rows[: ends[0] + 1] if len(ends) else rows)
+        kept.extend(rows[geometry.non_max_suppression(boxes[rows], scores[rows], threshold)])
     kept = sorted(kept, key=lambda row: -scores[row])[:most]
     found = np.zeros((most, 6), np.float32)
     found[: len(kept)] = np.column_stack([boxes[kept], class_ids[kept], scores[kept]])
@@ -105,21 +103,24 @@ def test_overlapping_objects_of_two_classes_are_both_detected():
     np.testing.assert_allclose(found[0, :, 4:], [[1, 0.9], [2, 0.8], [0, 0]])
 
 
-def test_a_box_without_area_ends_its_class_and_no_other():
-    """Outside the window lies the second best of class 1; the third is hidden by it."""
+def test_a_box_without_area_suppresses_nothing_and_is_not_suppressed():
+    """Three ROIs of class 1 are clipped to a corner of the window, the others lie inside it."""
+    inside, outside = [0.1, 0.1, 0.2, 0.2], [0.8, 0.8, 0.9, 0.9]
     rois = np.array(
-        [[0.1, 0.1, 0.2, 0.2], [0.8, 0.8, 0.9, 0.9], [0.3, 0.3, 0.4, 0.4], [0.1, 0.3, 0.2, 0.4]],
-        np.float32,
+        [inside, outside, [0.3, 0.3, 0.4, 0.4], outside, [0.1, 0.3, 0.2, 0.4], outside], np.float32
     )
-    probs = np.array([[0, 0.9, 0.1], [0.2, 0.8, 0], [0.3, 0.7, 0], [0.4, 0, 0.6]], np.float32)
+    scores = np.array([0.9, 0.8, 0.75, 0.7, 0.65, 0.6], np.float32)
+    class_ids = np.array([1, 1, 1, 1, 2, 1])
+    probs = np.zeros((6, 3), np.float32)
+    probs[np.arange(6), class_ids] = scores
+    probs[:, 0] = 1 - scores
     window = np.array([[0, 0, 0.5, 0.5]], np.float32)
-    found = check_detections([(rois, probs, np.zeros((4, 3, 4), "f4"))], window, 4, 0.0, 0.3)
-    np.testing.assert_allclose(found[0, :, 5], [0.9, 0.8, 0.6, 0.0])
-    # One that is not sure enough to be detected ends nothing.
-    probs[1] = [0.5, 0.5, 0]
-    probs[2] = [0.45, 0.55, 0]
-    found = check_detections([(rois, probs, np.zeros((4, 3, 4), "f4"))], window, 4, 0.52, 0.3)
-    np.testing.assert_allclose(found[0, :, 5], [0.9, 0.6, 0.55, 0.0])
+    found = check_detections([(rois, probs, np.zeros((6, 3, 4), "f4"))], window, 8, 0.0, 0.3)
+    np.testing.assert_allclose(found[0, :6, 5], scores)
+    np.testing.assert_array_equal(found[0, :6, 4], class_ids)
+    corner = [0.5, 0.5, 0.5, 0.5]
+    np.testing.assert_allclose(found[0, [1, 3, 5], :4], [corner] * 3)
+    assert not found[0, 6:].any()
 
 
 @pytest.mark.parametrize("classes", [2, 81, 400])
@@ -151,3 +152,49 @@ def test_layer_keeps_the_contract_and_reads_the_window_from_the_meta():
     batch[3] = normalised
     wanted = DetectionLayer(8, 0.2, 0.3).select(*map(ops.convert_to_tensor, batch))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_settings_have_the_originals_defaults():
+    config = DetectionLayer().get_config()
+    assert config["max_instances"] == 100 and config["min_confidence"] == 0.7
+    assert config["nms_threshold"] == 0.3 and config["bbox_std_dev"] == [0.1, 0.1, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(("least", "count"), [(0.5, 2), (0.7499, 2), (0.75, 2), (0.7501, 1)])
+def test_a_probability_of_the_least_confidence_is_detected(least, count):
+    rois = np.array([[0.1, 0.1, 0.2, 0.2], [0.5, 0.5, 0.6, 0.6]], np.float32)
+    probs = np.array([[0.125, 0.875], [0.25, 0.75]], np.float32)
+    zeros = np.zeros((2, 2, 4), np.float32)
+    found = check_detections([(rois, probs, zeros)], WHOLE[None], 4, least, 0.3)
+    assert (found[0, :, 5] > 0).sum() == count
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(0.49, 1), (0.5, 2), (0.51, 2)])
+def test_a_detection_that_overlaps_by_the_threshold_stays(threshold, count):
+    rois = np.array([[0, 0, 1, 1], [0, 0, 1, 0.5]], np.float32)
+    probs = np.array([[0.125, 0.875], [0.25, 0.75]], np.float32)
+    zeros = np.zeros((2, 2, 4), np.float32)
+    found = check_detections([(rois, probs, zeros)], WHOLE[None], 4, 0.5, threshold)
+    assert (found[0, :, 5] > 0).sum() == count
+
+
+def test_a_probability_of_zero_can_be_detected_where_none_is_asked_for():
+    """Scores of 0 are objects where the class is one: with min_confidence 0 they take part."""
+    rois = np.array([[0.1, 0.1, 0.2, 0.2]], np.float32)
+    layer = DetectionLayer(2, 0.0, 0.3)
+    probs = np.array([[[-1.0, 0.0]]], np.float32)
+    tensors = map(
+        ops.convert_to_tensor, (rois[None], probs, np.zeros((1, 1, 2, 4), "f4"), WHOLE[None])
+    )
+    found = ops.convert_to_numpy(layer.select(*tensors))[0]
+    np.testing.assert_allclose(found, [[0.1, 0.1, 0.2, 0.2, 1, 0], [0] * 6], atol=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "side"), [(2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (81, 9)])
+def test_classes_lie_in_a_square_grid(classes, side):
+    class_ids = np.arange(classes)[None]
+    moved = classes_apart(
+        ops.zeros((1, classes, 4)), ops.convert_to_tensor(class_ids.astype(np.int32)), classes
+    )
+    cells = np.stack(np.divmod(class_ids[0], side), axis=-1)
+    np.testing.assert_array_equal(ops.convert_to_numpy(moved)[0], np.tile(cells, 2))

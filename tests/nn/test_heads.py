@@ -109,3 +109,37 @@ def test_what_a_roi_gets_does_not_depend_on_the_others():
         turned = keras.tree.flatten(model([batch[0][:, ::-1], *batch[1:]]))
         for one, other in zip(outputs, turned, strict=True):
             np.testing.assert_allclose(one, np.asarray(other)[:, ::-1], atol=1e-5)
+
+
+def test_layers_have_the_sizes_of_weight_files():
+    model = classifier(train_bn=False)
+    assert [tuple(w.shape) for w in model.get_layer("mrcnn_class_conv1").weights][0] == (3, 3, 6, 8)
+    assert [tuple(w.shape) for w in model.get_layer("mrcnn_class_conv2").weights][0] == (1, 1, 8, 8)
+    assert model.get_layer("mrcnn_class_logits").kernel.shape == (8, 4)
+    assert model.get_layer("mrcnn_bbox_fc").kernel.shape == (8, 16)
+    assert model.get_layer("mrcnn_class_bn1").train_bn is False
+    model = masker(train_bn=False)
+    kernels = [model.get_layer(f"mrcnn_mask_conv{i}").weights[0].shape for i in range(1, 5)]
+    assert kernels == [(3, 3, 6, 256)] + 3 * [(3, 3, 256, 256)]
+    deconv = model.get_layer("mrcnn_mask_deconv")
+    assert deconv.weights[0].shape == (2, 2, 256, 256)
+    assert deconv.layer.strides == (2, 2) and deconv.layer.activation is keras.activations.relu
+    assert model.get_layer("mrcnn_mask").weights[0].shape == (1, 1, 256, 4)
+
+
+def test_defaults_are_1024_units_and_batch_statistics():
+    rois, meta, maps = inputs()
+    model = keras.Model([rois, meta, *maps], fpn_classifier_graph(rois, maps, meta, 3, 4))
+    assert model.get_layer("mrcnn_class_logits").kernel.shape == (1024, 4)
+    assert model.get_layer("mrcnn_class_bn2").train_bn is True
+    assert masker().get_layer("mrcnn_mask_bn4").train_bn is True
+
+
+def test_probabilities_are_float32_in_half_precision_too():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        logits, probs, _ = classifier(train_bn=False).output
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert (logits.dtype, probs.dtype) == ("bfloat16", "float32")

@@ -1,20 +1,29 @@
 """The whole network against the original's numbers."""
 
+import math
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from mrcnn.config import Config
+from mrcnn.data.targets import pyramid_anchors
 from mrcnn.detection import AnchorCache, build_inference_model, mold_inputs
+from mrcnn.geometry.boxes import box_area, norm_boxes
 from mrcnn.mask_rcnn import MaskRCNN
-from mrcnn.nn.network import training_graph
+from mrcnn.nn.architectures import BACKBONES, STRIDES
+from mrcnn.nn.backbone import named_backbone
+from mrcnn.nn.network import inference_graph, training_graph
 from mrcnn.nn.roi_align import PyramidROIAlign
 from tests.slim import (
     SlimInferenceConfig,
     SlimTrainingConfig,
     nearest_rows,
     seed_weights,
+    use_empty_boxes_of_tf115,
 )
+from tests.tiny import random_rectangles, run_eagerly, tiny_config
 
 OUTPUTS = "detections mrcnn_class mrcnn_bbox mrcnn_mask rpn_rois rpn_class rpn_bbox".split()
 
@@ -82,7 +91,8 @@ TOLERANCE = {"square2": 1e-3, "pad64": 5e-3, "stride2": 1e-3, "gray": 1e-3}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_seven_outputs_are_the_originals(case, golden):
+def test_seven_outputs_are_the_originals(case, golden, monkeypatch):
+    use_empty_boxes_of_tf115(monkeypatch)
     expected, tolerance = reference(golden, case), TOLERANCE[case]
     outputs = dict(zip(OUTPUTS, predict(CASES[case](), expected), strict=True))
     for name in ("rpn_class", "rpn_bbox"):
@@ -109,8 +119,29 @@ def test_seven_outputs_are_the_originals(case, golden):
             )
 
 
+@pytest.mark.slow
+def test_without_tf115s_rule_only_what_a_box_without_area_hid_is_added(golden):
+    """tests/slim.py has the rule. In this case boxes clipped to the window hid most others."""
+
+    class AllRows(Gray):
+        DETECTION_MAX_INSTANCES = 200
+
+    expected = reference(golden, "gray")
+    found = predict(AllRows(), expected)[0][0]
+    found = found[found[:, 5] > 0]
+    expected = expected["detections"][0]
+    expected = expected[expected[:, 5] > 0]
+    distance, rows = nearest_rows(found, expected)
+    assert len(found) > 3 * len(expected) and distance.max() < 1e-3
+    is_empty = box_area(found[:, :4]) <= 0
+    for row in set(range(len(found))) - set(rows):
+        of_class = found[is_empty & (found[:, 4] == found[row, 4])]
+        assert len(of_class) and found[row, 5] <= of_class[0, 5]
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_detect_returns_what_the_original_returned(case, golden, tmp_path):
+def test_detect_returns_what_the_original_returned(case, golden, tmp_path, monkeypatch):
+    use_empty_boxes_of_tf115(monkeypatch)
     expected = reference(golden, case)
     model = MaskRCNN(mode="inference", config=CASES[case](), model_dir=tmp_path)
     seed_weights(model.keras_model, 21)
@@ -252,3 +283,145 @@ def test_any_batch_size_goes_through_and_gives_each_image_its_own_result(golden)
     both = detections([0, 1])
     for order in ([0], [1, 0, 1], [1, 1, 1, 0, 0]):
         np.testing.assert_allclose(detections(order), both[order], atol=1e-4)
+
+
+# ---- Anchor scales and strides ---------------------------------------------------------------
+
+
+def tiny_of(**settings):
+    """A network of `tests/tiny.py` whose feature maps are checked against its strides."""
+    return tiny_config(
+        COMPUTE_BACKBONE_SHAPE=None, IMAGE_MIN_DIM=128, IMAGE_MAX_DIM=128, **settings
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+@pytest.mark.parametrize("anchor_stride", [1, 2])
+def test_the_rpn_has_as_many_levels_as_scales(count, anchor_stride):
+    config = tiny_of(
+        RPN_ANCHOR_SCALES=(16, 24, 32, 48, 64)[:count], RPN_ANCHOR_STRIDE=anchor_stride
+    )
+    inputs, outputs = training_graph(config)
+    model = keras.Model(inputs, outputs)
+    cells = sum(math.ceil(side / anchor_stride) ** 2 for side in (32, 16, 8, 4, 2)[:count])
+    assert outputs["rpn_class_logits"].shape == outputs["rpn_class"].shape == (None, 3 * cells, 2)
+    assert outputs["rpn_bbox"].shape == (None, 3 * cells, 4)
+    anchors = pyramid_anchors(config, config.IMAGE_SHAPE)
+    assert anchors.shape == (3 * cells, 4)
+    in_graph = keras.ops.convert_to_numpy(model.get_layer("anchors")(np.zeros((1, 128, 128, 3))))
+    np.testing.assert_allclose(in_graph[0], norm_boxes(anchors, (128, 128)), atol=1e-6)
+    # The heads have P2 to P5 all the same.
+    for name in ("roi_align_classifier", "roi_align_mask"):
+        assert [x.shape[1] for x in model.get_layer(name).input[2:]] == [32, 16, 8, 4]
+
+
+@pytest.mark.parametrize("count", [pytest.param(3, marks=pytest.mark.slow), 4])
+def test_fewer_scales_train_and_detect(count, monkeypatch, tmp_path):
+    run_eagerly(monkeypatch)
+    config = tiny_of(RPN_ANCHOR_SCALES=(16, 24, 32, 48)[:count], STEPS_PER_EPOCH=1)
+    images = random_rectangles(2)
+    model = MaskRCNN(mode="training", config=config, model_dir=tmp_path)
+    model.train(images, None, 0.001, 1, "heads")
+    path = model.find_last()
+    detector = MaskRCNN(mode="inference", config=config, model_dir=tmp_path)
+    detector.load_weights(path, by_name=True)
+    result = detector.detect([images.load_image(0)] * config.BATCH_SIZE)[0]
+    rows = detector.keras_model.get_layer("rpn_class").output
+    assert detector.run_graph([images.load_image(0)], [("rpn", rows)])["rpn"].shape[1] == len(
+        detector.anchors
+    )
+    assert len(result["scores"]) == result["masks"].shape[-1] == len(result["rois"])
+
+
+def strided_backbone(*strides):
+    """A backbone whose maps C1 to C5 have these strides, each a multiple of the one before."""
+
+    def backbone(input_image, stage5=True, train_bn=False):
+        maps, before = [], 1
+        x = input_image
+        for stage, stride in enumerate(strides, start=1):
+            x = keras.layers.Conv2D(
+                4, 3, strides=stride // before, padding="same", name=f"stage{stage}"
+            )(x)
+            maps.append(x)
+            before = stride
+        return maps
+
+    return backbone
+
+
+def strides_8_to_64(image_shape):
+    return np.array([[math.ceil(s / k) for s in image_shape[:2]] for k in (8, 16, 32, 64, 128)])
+
+
+GRAPHS = pytest.mark.parametrize("graph", [training_graph, inference_graph])
+
+
+@GRAPHS
+@pytest.mark.parametrize("shapes", [None, strides_8_to_64])
+def test_a_callable_backbone_of_other_strides(graph, shapes):
+    """The sizes of the feature maps follow from the strides, or are given too."""
+    settings = {} if shapes is None else {"COMPUTE_BACKBONE_SHAPE": staticmethod(shapes)}
+    config = tiny_config(
+        **{"COMPUTE_BACKBONE_SHAPE": None, **settings},
+        BACKBONE=staticmethod(strided_backbone(8, 8, 16, 32, 64)),
+        BACKBONE_STRIDES=(8, 16, 32, 64, 128),
+        IMAGE_MIN_DIM=256,
+        IMAGE_MAX_DIM=256,
+    )
+    config.validate()
+    graph(config)
+    anchors = pyramid_anchors(config, config.IMAGE_SHAPE)
+    assert len(anchors) == 3 * sum(side**2 for side in (32, 16, 8, 4, 2))
+    # Cells are as far apart as the strides say.
+    np.testing.assert_allclose(anchors[3] - anchors[0], [0, 8, 0, 8], atol=1e-9)
+
+
+@GRAPHS
+@pytest.mark.parametrize(
+    ("strides", "settings", "words"),
+    [
+        ((8, 8, 16, 32, 64), {}, [r"is \[4, 8, 16, 32, 64\]", r"be \[8, 16, 32, 64, 128\]"]),
+        ((2, 2, 4, 8, 16), {"BACKBONE_STRIDES": [2, 4, 8, 16, 64]}, [r"be \[2, 4, 8, 16, 32\]"]),
+        (
+            (4, 4, 8, 16, 32),
+            {"COMPUTE_BACKBONE_SHAPE": staticmethod(strides_8_to_64)},
+            ["COMPUTE_BACKBONE_SHAPE returns .*32, 32", "256x256", "64, 64"],
+        ),
+        ((4, 4, 8, 16, 16), {}, ["C2 to C5", "half the height"]),
+        (
+            (4, 4, 4, 8, 16),
+            {"BACKBONE_STRIDES": [4, 4, 8, 16, 32]},
+            ["C2 to C5", "half the height"],
+        ),
+        ((4, 4, 8, 16), {}, ["returned 4 feature maps", "five"]),
+    ],
+    ids="strides p6 shapes dilated late four".split(),
+)
+def test_a_callable_backbone_that_anchors_do_not_fit_is_refused(graph, strides, settings, words):
+    config = tiny_config(
+        **{"COMPUTE_BACKBONE_SHAPE": None, **settings},
+        BACKBONE=staticmethod(strided_backbone(*strides)),
+        IMAGE_MIN_DIM=256,
+        IMAGE_MAX_DIM=256,
+    )
+    config.validate()
+    with pytest.raises(ValueError) as error:
+        graph(config)
+    for word in words:
+        assert re.search(word, str(error.value))
+
+
+def test_levels_without_anchors_may_have_any_stride():
+    config = tiny_of(
+        BACKBONE_STRIDES=(4, 8, 16, 32, 99), RPN_ANCHOR_SCALES=(16, 24, 32, 48), NAME="four"
+    )
+    inference_graph(config)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_named_backbone_is_built(name):
+    image = keras.Input((64, 64, 3))
+    maps = named_backbone(image, name, stage5=True, train_bn=False)
+    strides = [64 // x.shape[1] for x in maps]
+    assert strides == [4, *STRIDES[:4]]

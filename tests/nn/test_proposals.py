@@ -108,3 +108,41 @@ def test_steps_of_fewer_anchors_than_the_limit_never_keep_padding():
     assert steps.refined_anchors.shape == (2, 100, 4)
     kept, valid = map(ops.convert_to_numpy, (steps.kept, steps.valid))
     assert valid.any() and (kept[valid] < 30).all()
+
+
+def test_settings_have_the_originals_defaults():
+    config = ProposalLayer(7, 0.6).get_config()
+    assert config["pre_nms_limit"] == 6000 and config["bbox_std_dev"] == [0.1, 0.1, 0.2, 0.2]
+    assert config["proposal_count"] == 7 and config["nms_threshold"] == 0.6
+
+
+def one_proposal(delta, std_dev=None):
+    """The proposal of one anchor whose deltas are these."""
+    anchor = np.array([[[0.4, 0.4, 0.6, 0.6]]], np.float32)
+    probs, deltas = np.array([[[0.5, 0.5]]], np.float32), np.array([[delta]], np.float32)
+    settings = {} if std_dev is None else {"bbox_std_dev": std_dev}
+    layer = ProposalLayer(2, 0.5, pre_nms_limit=3, **settings)
+    return ops.convert_to_numpy(layer([probs, deltas, anchor]))[0, 0]
+
+
+def test_deltas_are_in_units_of_their_standard_deviation():
+    np.testing.assert_allclose(one_proposal([1, 0, 0, 0]), [0.42, 0.4, 0.62, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(one_proposal([0, 2, 0, 0]), [0.4, 0.44, 0.6, 0.64], rtol=1e-6)
+    high = one_proposal([0, 0, np.log(2) / 0.2, 0])
+    np.testing.assert_allclose(high, [0.3, 0.4, 0.7, 0.6], rtol=1e-6)
+    wide = one_proposal([0, 0, 0, np.log(2)], std_dev=[1, 1, 1, 1])
+    np.testing.assert_allclose(wide, [0.4, 0.3, 0.6, 0.7], rtol=1e-6)
+
+
+def test_proposals_are_cut_to_the_image():
+    np.testing.assert_allclose(one_proposal([40, 0, 0, 0]), [1, 0.4, 1, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(one_proposal([0, -25, 0, 0]), [0.4, 0, 0.6, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "rows"), [(0.49, 1), (0.5, 2)])
+def test_a_proposal_that_overlaps_by_the_threshold_stays(threshold, rows):
+    anchors = np.array([[[0, 0, 1, 1], [0, 0, 1, 0.5]]], np.float32)
+    probs = np.array([[[0.1, 0.9], [0.2, 0.8]]], np.float32)
+    layer = ProposalLayer(3, threshold, pre_nms_limit=2)
+    proposals = ops.convert_to_numpy(layer([probs, np.zeros((1, 2, 4), "f4"), anchors]))[0]
+    assert proposals.any(axis=1).sum() == rows

@@ -101,3 +101,30 @@ def test_boxes_are_not_rounded_to_half_precision():
         ops.convert_to_numpy(ops.cast(crops, "float32")),
         ops.convert_to_numpy(ops.cast(ops.cast(wanted, "bfloat16"), "float32")),
     )
+
+
+def test_levels_change_between_two_powers_of_two():
+    """Rounded: 224 / sqrt(2) is the border of P3 and P4, 224 * sqrt(2) that of P4 and P5."""
+    sides = 224 * np.array([0.25, 0.352, 0.355, 0.5, 0.705, 0.709, 1, 1.41, 1.42, 2, 4]) / 1024
+    boxes = np.zeros((1, len(sides), 4), np.float32)
+    boxes[0, :, 2:] = sides[:, None]
+    levels = roi_levels(ops.convert_to_tensor(boxes), np.array([1024.0**2], np.float32))
+    assert ops.convert_to_numpy(levels)[0].tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_a_level_goes_by_the_area_of_the_box():
+    boxes = np.array([[[0, 0, 0.125, 0.5], [0.3, 0.3, 0.8, 0.425]]], np.float32)  # 256 squared
+    levels = roi_levels(ops.convert_to_tensor(boxes), np.array([1024.0**2], np.float32))
+    assert ops.convert_to_numpy(levels)[0].tolist() == [2, 2]
+
+
+def test_the_image_of_a_level_may_be_no_square():
+    boxes, meta, *maps = inputs(batch=1)
+    boxes[0, :] = [0, 0, 0.5, 0.5]
+    meta[0, 4:7] = [896, 224, 3]  # the box has 448x112 pixels, an area of 224 squared: P4
+    crops = ops.convert_to_numpy(PyramidROIAlign((2, 2))([boxes, meta, *maps]))
+    index = ops.zeros((1,), "int32")
+    wanted = backend.crop_and_resize(
+        ops.convert_to_tensor(maps[2]), ops.convert_to_tensor(boxes[0, :1]), index, (2, 2)
+    )
+    np.testing.assert_allclose(crops[0, 0], ops.convert_to_numpy(wanted)[0], atol=1e-6)

@@ -89,3 +89,13 @@ def test_anchors_of_a_config():
         (1024, 1024),
     )
     assert layer.compute_output_shape((None, 1024, 1024, 3)) == (None, 261888, 4)
+
+
+def test_the_rpn_has_a_hidden_layer_of_512_channels_and_relu():
+    rpn = build_rpn_model(2, 3, 4)
+    shared = rpn.get_layer("rpn_conv_shared")
+    assert shared.kernel.shape == (3, 3, 4, 512)
+    assert (shared.strides, shared.padding) == ((2, 2), "same")
+    assert shared.activation is keras.activations.relu
+    assert rpn.get_layer("rpn_class_raw").kernel.shape == (1, 1, 512, 6)
+    assert rpn.get_layer("rpn_bbox_pred").kernel.shape == (1, 1, 512, 12)

@@ -218,6 +218,82 @@ def test_gradient_is_finite_and_reaches_positive_proposals_alone():
     assert not found[1].any()
 
 
+def match(proposals, class_ids, boxes):
+    """`match_proposals` of one image, as arrays."""
+    dtypes = (np.float32, np.int32, np.float32)
+    batch = [
+        np.array([x], dtype) for x, dtype in zip((proposals, class_ids, boxes), dtypes, strict=True)
+    ]
+    found = match_proposals(*map(ops.convert_to_tensor, batch))
+    return [ops.convert_to_numpy(x)[0] for x in found]
+
+
+@pytest.mark.parametrize(
+    ("share", "is_positive"),
+    [(0.25, False), (0.46, False), (0.499, False), (0.5, True), (0.501, True), (0.54, True)],
+)
+def test_an_overlap_of_at_least_a_half_is_positive(share, is_positive):
+    """The proposal is this share of the object's box, so their overlap is that."""
+    positive, negative, index = match([[0, 0, 0.5, 0.5 * share]], [2], [[0, 0, 0.5, 0.5]])
+    assert positive == is_positive and negative != is_positive and index == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "is_negative"), [(0.0009, True), (0.001, False), (0.0011, False)]
+)
+def test_an_overlap_with_a_crowd_of_a_thousandth_is_not_negative(share, is_negative):
+    proposal, crowd = [0, 0, 1, share], [0, 0, 1, 1]
+    positive, negative, _ = match([proposal], [-1], [crowd])
+    assert not positive and negative == is_negative
+
+
+def test_padding_among_the_ground_truth_is_neither_object_nor_crowd():
+    """Class 0 is padding wherever its box lies; 1 is an object, -1 a crowd."""
+    proposals = [[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0.5, 0.5, 1]]
+    positive, negative, index = match(proposals, [0, 1, -1], proposals)
+    assert positive.tolist() == [False, True, False]
+    assert negative.tolist() == [True, False, False]
+    assert index[1] == 1
+
+
+def test_a_proposal_without_area_is_neither_positive_nor_negative():
+    line, box = [0.2, 0.1, 0.2, 0.5], [0.1, 0.1, 0.6, 0.6]
+    positive, negative, _ = match([line, box, [0, 0, 1e-3, 1e-3]], [1], [box])
+    assert positive.tolist() == [False, True, False]
+    assert negative.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("total", "ratio", "most", "negatives"),
+    [(24, 0.25, 6, 18), (20, 0.33, 6, 12), (10, 0.5, 5, 5), (9, 0.4, 3, 4), (7, 1.0, 7, 0)],
+)
+def test_how_many_rois_there_are_of_each_kind(total, ratio, most, negatives):
+    """At most `int(total * ratio)` positives, and negatives up to `positives / ratio` in all."""
+    found = check_batch(layer_of(total, ratio), [image(positives=40, negatives=40, padding=0)])
+    assert found == [(most, negatives)]
+
+
+def test_settings_have_the_originals_defaults():
+    layer = DetectionTargetLayer(200, 0.33)
+    config = layer.get_config()
+    assert config["mask_shape"] == (28, 28) and config["use_mini_mask"] is True
+    assert config["bbox_std_dev"] == [0.1, 0.1, 0.2, 0.2]
+    assert config["train_empty_images"] is False and config["seed"] is None
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(0.46, 0), (0.49, 0), (0.51, 1), (0.54, 1)])
+def test_target_masks_are_rounded(value, rounded):
+    """The mask rises from 0 at the left of the object to 1 at its right; one sample is taken."""
+    proposals, class_ids, boxes, masks = image(positives=1, negatives=1, padding=0)
+    masks[...] = False
+    masks[:, 1] = True
+    y1, x1, y2, x2 = boxes[0]
+    proposals[0] = y1, x1, y2, x1 + 2 * value * (x2 - x1)
+    batch = batch_of((proposals, class_ids, boxes, masks[:3, :2]))
+    _, ids, _, target = run(layer_of(4, 0.5, mask_shape=(1, 1)), batch)
+    assert ids[0, 0] == 3 and target[0, 0, 0, 0] == rounded
+
+
 def test_match_proposals_names_the_nearest_object():
     proposals, class_ids, boxes, _ = image(crowd=OBJECTS[0])
     batch = [ops.convert_to_tensor(x[None]) for x in (proposals, class_ids, boxes)]
