@@ -280,7 +280,7 @@ FAULTS = {
     "unreadable": r"broken\.png cannot be read as an image",
     "missing": r"gone\.png",
     "mask size": r"masks of shape \(60, 64, 1\) for an image of 64x64",
-    "class id": "class id 4; with NUM_CLASSES 4 an object is of class 1 to 3",
+    "class id": "class id 4; with NUM_CLASSES 4 an object has a class id from 1 to 3",
     "background": "class id 0; with NUM_CLASSES 4",
     "channels": r"shape \(64, 64, 5\) cannot become one of 3 channels",
     "class ids": r"1 masks and class ids of shape \(2,\)",

@@ -82,16 +82,22 @@ class BadImages:
                 self._empty.setdefault(kind, set()).add(image_id)
         self.stop_if_too_many()
 
-    def warn_once(self, image_id: int, text: str) -> None:
-        """Warn of an image that stays in use, with the same text for at most 50 images."""
+    def warn_once(self, image_id: int, kind: str, text: str) -> None:
+        """Warn once of an image that stays in use, and of at most 50 images of the same kind.
+
+        Args:
+            image_id: the image's id in the dataset.
+            kind: what these images have in common, in words.
+            text: the rest of a sentence that begins with the image.
+        """
         with self._lock:
-            warned = self._warned.setdefault(text, set())
+            warned = self._warned.setdefault(kind, set())
             if image_id in warned or len(warned) == _LISTED:
                 return
             warned.add(image_id)
             logger.warning("%s %s", describe_image(self.dataset, image_id), text)
             if len(warned) == _LISTED:
-                logger.warning("This holds for %d images; further ones are not named.", _LISTED)
+                logger.warning("Further images %s are not named.", kind)
 
     def stop_if_too_many(self) -> None:
         """Raise a ValueError with the list of bad images where these are too many."""

@@ -413,19 +413,21 @@ class BatchLoader(keras.utils.PyDataset):
 
     def _sample(self, image_id: int, rng: np.random.Generator) -> Sample | None:
         """The image with its objects, None where it cannot be trained on."""
+        trains_empty = self.config.TRAIN_EMPTY_IMAGES
         try:
             annotated = load_annotated(self.dataset, self.config, image_id)
-            _check_size(annotated.image, self.config)
+            is_usable = annotated.has_objects() or trains_empty
+            if is_usable:
+                _check_size(annotated.image, self.config)
         except Exception as error:  # whatever the user's code raises
             self._bad_images.add_bad(image_id, error)
             return None
-        trains_empty = self.config.TRAIN_EMPTY_IMAGES
-        if not annotated.has_objects() and not trains_empty:
+        if not is_usable:
             self._bad_images.add_empty(image_id, "without objects", "it has no objects.")
             return None
         self._bad_images.add_good(image_id)
         if annotated.cut_from:
-            self._bad_images.warn_once(image_id, _cut_text(annotated))
+            self._bad_images.warn_once(image_id, "with large masks", _cut_text(annotated))
         augmentation = self._augmentation_of(image_id)
         sample = _fit(
             self.dataset, self.config, image_id, annotated, self.augment, augmentation, rng
@@ -436,23 +438,21 @@ class BatchLoader(keras.utils.PyDataset):
         return sample if trains_empty else None
 
     def _note_lost_objects(self, image_id: int, annotated: Annotated) -> None:
-        """Say once why nothing is left of an image's objects."""
-        if not annotated.has_objects():
-            return
-        if annotated.has_object_pixels():
-            if not self.config.TRAIN_EMPTY_IMAGES:
-                self._bad_images.warn_once(
-                    image_id,
-                    "has no object left after resizing, cropping and augmentation; another image "
-                    "replaces it whenever this happens.",
-                )
-        elif self.config.TRAIN_EMPTY_IMAGES:
+        """Say once why an image has none of its objects left."""
+        trains_empty = self.config.TRAIN_EMPTY_IMAGES
+        if annotated.has_objects() and not annotated.has_object_pixels():
+            kind, reason = "with only empty masks", "its masks have no pixel; check load_mask."
+            if trains_empty:
+                text = f"is trained on as an image without objects: {reason}"
+                self._bad_images.warn_once(image_id, kind, text)
+            else:
+                self._bad_images.add_empty(image_id, kind, reason)
+        elif not trains_empty:
             self._bad_images.warn_once(
-                image_id, "is trained on as an image without objects: its masks have no pixel."
-            )
-        else:
-            self._bad_images.add_empty(
-                image_id, "with only empty masks", "its masks have no pixel."
+                image_id,
+                "without a visible object",
+                "has no object left after resizing, cropping and augmentation; another image "
+                "replaces it whenever this happens.",
             )
 
     def _augmentation_of(self, image_id: int) -> Any:
@@ -579,7 +579,7 @@ def data_generator(
         ValueError: as `BatchLoader`; or detection_targets without random_rois.
     """
     if detection_targets and not random_rois:
-        raise ValueError("detection_targets needs random_rois, which is 0.")
+        raise ValueError("detection_targets are made for random_rois, which is 0.")
     loader = BatchLoader(
         dataset,
         config,
@@ -599,7 +599,8 @@ def _endless(
     while True:
         for index in range(len(loader)):
             examples = loader.examples(index)
-            inputs, outputs = list(_stack(examples, loader.config)), []
+            inputs = list(_stack(examples, loader.config))
+            outputs: list[np.ndarray] = []
             if random_rois:
                 rng = np.random.default_rng((loader.seed, _ROIS, loader.epoch, index))
                 rois, targets = _roi_arrays(
