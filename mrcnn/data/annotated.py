@@ -49,7 +49,7 @@ def load_annotated(dataset: Dataset, config: Config, image_id: int) -> Annotated
 
     Args:
         dataset: a prepared Dataset.
-        config: its IMAGE_CHANNEL_COUNT and NUM_CLASSES count.
+        config: its IMAGE_CHANNEL_COUNT and NUM_CLASSES are used.
         image_id: the image's id in the dataset.
 
     Returns:

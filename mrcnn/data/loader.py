@@ -95,7 +95,7 @@ def load_image_gt(
 
     Args:
         dataset: a prepared Dataset with NUM_CLASSES classes.
-        config: its settings of images and masks count.
+        config: its settings for images and masks are used.
         image_id: the image's id in the dataset.
         augment: True mirrors every second image on average.
         augmentation: an augmenter, see `mrcnn.data.augment`, or None.

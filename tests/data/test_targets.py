@@ -430,6 +430,14 @@ def test_too_few_rois_are_repeated(one_disc, positive, negative):
     assert list(class_ids) == [2] * expected + [0] * (20 - expected)
 
 
+def test_as_many_rois_as_wanted_keep_their_order(one_disc):
+    ids, boxes, masks = one_disc
+    rois = np.array([[0, 0, 3, x] for x in range(5, 19)])
+    rois = np.concatenate([boxes[:1] + np.arange(6)[:, None] % 3, rois])
+    chosen = build_detection_targets(rois, ids, boxes, masks, Small())[0]
+    np.testing.assert_array_equal(chosen, rois)
+
+
 def test_every_roi_has_the_chance_to_be_chosen(one_disc):
     ids, boxes, masks = one_disc
     negative = np.array([[0, 0, 2, x] for x in range(2, 42)])
@@ -488,7 +496,8 @@ def test_rois_without_pixels_give_empty_masks(one_disc):
 
 
 @pytest.mark.parametrize(
-    "roi_count, ids, words", [(0, [1], "0 ROIs and 1"), (3, [-1], "3 ROIs and 0")]
+    "roi_count, ids, words",
+    [(0, [1], "0 ROIs and 1"), (3, [-1], "3 ROIs and 0"), (3, [0], "3 ROIs and 0")],
 )
 def test_detection_targets_need_rois_and_objects(roi_count, ids, words):
     rois = np.tile([0, 0, 9, 9], (roi_count, 1))
