@@ -180,6 +180,11 @@ def test_boxes_without_area_have_no_anchor(box):
     assert list(match) == [-1, -1, -1]
 
 
+def test_an_object_of_one_pixel_has_its_best_anchor():
+    match, _ = build_rpn_targets(None, inside(100, 70), [1], np.array([[5, 20, 6, 21]]), All())
+    assert list(match) == [-1, 1]
+
+
 def test_objects_that_touch_no_anchor():
     anchors = np.array([[0.0, 100, 10, 120], [10, 0, 20, 100], FAR])
     match, deltas = build_rpn_targets(None, anchors, [1], LONG, All())
@@ -469,6 +474,26 @@ def test_mask_targets_are_the_mask_in_the_roi(roi, part):
     assert (class_ids == 2).all()
     expected = resize_bilinear(masks[:, :, 0][part], (14, 14))
     np.testing.assert_array_equal(targets[0, :, :, 2], expected)
+
+
+def test_a_positive_roi_without_a_pixel_has_an_empty_mask():
+    box = np.array([[10.2, 10.2, 10.6, 10.6]])
+    _, class_ids, _, targets = build_detection_targets(
+        box, np.array([2]), box, np.ones((20, 20, 1), bool), Small()
+    )
+    assert (class_ids == 2).all() and not targets.any()
+
+
+def test_objects_apart_have_their_own_rois():
+    boxes = np.array([[0, 0, 10, 10], [40, 40, 60, 60]])
+    masks = np.zeros((64, 64, 2), bool)
+    masks[:10, :10, 0] = masks[40:60, 40:60, 1] = True
+    chosen, class_ids, _, targets = build_detection_targets(
+        np.concatenate([boxes[::-1], [[20, 20, 30, 30]]]), np.array([3, 1]), boxes, masks, Small()
+    )
+    assert list(class_ids) == [1, 3] + [0] * 18
+    np.testing.assert_array_equal(chosen[:2], boxes[::-1])
+    assert targets[0, :, :, 1].all() and targets[1, :, :, 3].all()
 
 
 def test_the_second_stages_target_is_the_nearest_object_without_crowds():
