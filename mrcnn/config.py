@@ -138,6 +138,9 @@ class Config:
     # True: images without objects train too, RPN and class head see background alone in them.
     # False: they are left out.
     TRAIN_EMPTY_IMAGES = False
+    # Share of a data set's images that may be bad before training stops. Bad images are those that
+    # cannot be loaded or are annotated wrongly; they are left out and named.
+    MAX_BAD_IMAGE_SHARE = 0.2
 
     # ---- Detection --------------------------------------------------------------------------
     DETECTION_MAX_INSTANCES = 100
@@ -290,7 +293,7 @@ class Config:
                     raise ValueError(
                         f"{name} is {getattr(self, name)}; it must be {least} or more."
                     )
-        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD", "DETECTION_MIN_CONFIDENCE"):
+        for name in _FROM_ZERO_TO_ONE:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
         if not 0 < self.ROI_POSITIVE_RATIO <= 1:
@@ -501,6 +504,12 @@ _AT_LEAST_ZERO = (
     "WEIGHT_DECAY",
     "DECOUPLED_WEIGHT_DECAY",
     "WARMUP_STEPS",
+)
+_FROM_ZERO_TO_ONE = (
+    "RPN_NMS_THRESHOLD",
+    "DETECTION_NMS_THRESHOLD",
+    "DETECTION_MIN_CONFIDENCE",
+    "MAX_BAD_IMAGE_SHARE",
 )
 _ALL_ABOVE_ZERO = (
     "RPN_ANCHOR_SCALES",

@@ -37,6 +37,8 @@ data.formats.coco
 data.formats.via
 data.image
 data.image_meta
+data.annotated
+data.bad_images
 data.augment
 data.targets
 data.loader

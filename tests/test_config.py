@@ -66,6 +66,7 @@ DEFAULTS = {
 ADDED = {
     "PIXEL_STD": 1.0,
     "TRAIN_EMPTY_IMAGES": False,
+    "MAX_BAD_IMAGE_SHARE": 0.2,
     "OPTIMIZER": "sgd",
     "DECOUPLED_WEIGHT_DECAY": 0.0,
     "WARMUP_STEPS": 0,

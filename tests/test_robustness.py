@@ -1,6 +1,6 @@
-"""Odd images and objects all the way: loader, training step, detection. Bad input: one clear error.
+"""Unusual images and objects in loader, training step and detection; bad input is one clear error.
 
-A whole way for each case: nothing is NaN, nothing crashes, nothing is skipped unsaid.
+Each case runs from the data set to the detections: no NaN, no crash, nothing skipped silently.
 """
 
 import keras
@@ -45,10 +45,10 @@ class Given(Dataset):
 
 
 def whole_way(dataset, monkeypatch, tmp_path, **settings):
-    """Two training steps on a data set, then detection in its images with these weights.
+    """Train two steps on a data set, then detect in its images with the trained weights.
 
     Returns:
-        the training batches, the steps' logs, the results of detect.
+        the training batches, the logs of the steps, the results of `detect`.
     """
     run_eagerly(monkeypatch)
     keras.utils.set_random_seed(0)
@@ -246,6 +246,26 @@ def test_an_image_without_objects_is_left_out_and_named(monkeypatch, tmp_path, c
     assert "image 5 (tiny 5) is left out: it has no objects" in caplog.text
 
 
+def test_negative_images_as_an_empty_mask_of_class_0_train(monkeypatch, tmp_path, caplog):
+    """As in the notebooks for RSNA's X-rays and their copies."""
+    masks, empty = np.zeros((64, 64, 1), bool), np.zeros((64, 64, 1), np.uint8)
+    masks[20:40, 20:45] = True
+    dataset = Given([(noise(64, 64, 3), empty, [0])] * 3 + [(noise(64, 64, 3), masks, [2])])
+    batches, _, _ = whole_way(dataset, monkeypatch, tmp_path)
+    for batch in batches:
+        assert batch[1][:, 0].tolist() == [3, 3] and batch[4][:, 0].tolist() == [2, 2]
+    assert "it has no objects" in caplog.text
+
+
+def test_masks_larger_than_their_image_train(monkeypatch, tmp_path, caplog):
+    masks = np.zeros((150, 178, 2), bool)
+    masks[30:120, 50:100, 0] = masks[5:25, 10:40, 1] = True
+    dataset = Given([(noise(64, 64, 3), masks, [1, 2])] * 2)
+    batches, _, _ = whole_way(dataset, monkeypatch, tmp_path)
+    assert batches[0][5][0, :2].tolist() == [[30, 50, 64, 64], [5, 10, 25, 40]]
+    assert "image 1 (given 1) has masks of 150x178 pixels for an image of 64x64" in caplog.text
+
+
 def test_load_image_gt_shows_an_image_without_objects():
     image, _, class_ids, boxes, masks = load_image_gt(Rectangles([[]]), tiny_config(), 0)
     assert image.shape == (64, 64, 3) and masks.shape == (64, 64, 0)
@@ -255,8 +275,15 @@ def test_load_image_gt_shows_an_image_without_objects():
 # ---- Bad input ---------------------------------------------------------------------------------
 
 
+class Undrawn(Given):
+    """A user's Dataset with a mistake in its code."""
+
+    def load_mask(self, image_id):
+        return self.image_info[image_id]["polygons"], [1]
+
+
 def bad(kind, tmp_path):
-    """A data set of two images of which every one has this fault."""
+    """A data set of two images which both have this fault."""
     masks = np.zeros((64, 64, 1), bool)
     masks[20:40, 20:45] = True
     if kind == "unreadable":
@@ -272,6 +299,8 @@ def bad(kind, tmp_path):
         return Given([(noise(64, 64, 3), masks, [0])] * 2)
     if kind == "channels":
         return Given([(noise(64, 64, 5), masks, [1])] * 2)
+    if kind == "code":
+        return Undrawn([(noise(64, 64, 3), masks, [1])] * 2)
     assert kind == "class ids"
     return Given([(noise(64, 64, 3), masks, [1, 2])] * 2)
 
@@ -280,10 +309,11 @@ FAULTS = {
     "unreadable": r"broken\.png cannot be read as an image",
     "missing": r"gone\.png",
     "mask size": r"masks of shape \(60, 64, 1\) for an image of 64x64",
-    "class id": "class id 4; with NUM_CLASSES 4 an object is of class 1 to 3",
+    "class id": "class id 4; with NUM_CLASSES 4 an object has a class id from 1 to 3",
     "background": "class id 0; with NUM_CLASSES 4",
     "channels": r"shape \(64, 64, 5\) cannot become one of 3 channels",
     "class ids": r"1 masks and class ids of shape \(2,\)",
+    "code": "'polygons'",
 }
 
 
@@ -293,13 +323,23 @@ def test_bad_data_end_train_with_the_reason_and_the_image(kind, tmp_path):
     with pytest.raises(ValueError, match=FAULTS[kind]) as caught:
         model.train(bad(kind, tmp_path), None, 1e-4, 1, "heads")
     assert "image 0 (" in str(caught.value) and "image 1 (" in str(caught.value)
+    assert ("in load_mask" in str(caught.value)) == (kind == "code")  # the traceback
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_bad_data_are_an_error_of_load_image_gt(kind, tmp_path):
-    error = OSError if kind in ("unreadable", "missing") else ValueError
+    error = {"unreadable": OSError, "missing": OSError, "code": KeyError}.get(kind, ValueError)
     with pytest.raises(error, match=FAULTS[kind]):
         load_image_gt(bad(kind, tmp_path), tiny_config(), 0)
+
+
+def test_a_validation_set_of_other_classes_is_refused(tmp_path):
+    model = MaskRCNN("training", tiny_config(), tmp_path)
+    train, val = random_rectangles(2), random_rectangles(2)
+    val.class_info[1]["name"], val.class_info[2]["name"] = "block", "bar"
+    val.prepare()
+    with pytest.raises(ValueError, match="class 1 is 'bar' in the training set and 'block' in the"):
+        model.train(train, val, 1e-4, 1, "heads")
 
 
 def test_images_of_several_sizes_in_a_batch_are_an_error_that_says_what_to_do(tmp_path):

@@ -1,39 +1,42 @@
 """Batches for training: `load_image_gt` for one image, `BatchLoader` for Keras' `fit`.
 
-Why `keras.utils.PyDataset` with **threads**. Processes forked after TensorFlow has started its
-threads can hang for ever ("stuck at epoch 1"); spawned ones must import and pickle the Dataset,
-which a class defined in a notebook does not survive. The library grain runs its workers in such
-processes too and would be one dependency more. Threads share the Dataset as it is and cannot hang
-that way, and most of a batch's work (decoding, resizing, warping, reductions) is done by libraries
-that release Python's lock. A `load_mask` that is pure Python does hold it: make that one faster, or
-store its masks.
+Why `keras.utils.PyDataset` with **threads**. Processes that are forked after TensorFlow has started
+its threads can hang for ever ("stuck at epoch 1"). Spawned processes must import and pickle the
+Dataset, which fails for a class defined in a notebook. The library grain runs its workers in such
+processes too, and would be one more dependency. Threads share the Dataset and cannot hang in that
+way. Most of the work for a batch (decoding, resizing, warping, reductions) is done by libraries
+that release Python's lock. A `load_mask` in pure Python holds the lock: make it faster, or store
+the masks in files.
 
-Batch `i` of an epoch depends on `(seed, epoch, i)` alone, not on the number of workers nor on
-anything drawn elsewhere.
+Batch `i` of an epoch depends only on `(seed, epoch, i)`. The number of workers and other random
+draws change nothing.
 
-Letters in shapes: B images a batch, A anchors, T RPN_TRAIN_ANCHORS_PER_IMAGE, M MAX_GT_INSTANCES,
-N objects of an image, h and w MINI_MASK_SHAPE, or the image's size without USE_MINI_MASK.
+Letters in shapes: B is the number of images per batch, A of anchors, T is
+RPN_TRAIN_ANCHORS_PER_IMAGE, M is MAX_GT_INSTANCES, N is the number of objects of an image; H and W
+are the height and width of an image, h and w are those of MINI_MASK_SHAPE, or of the image without
+USE_MINI_MASK.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from mrcnn.config import Config
+from mrcnn.data.annotated import Annotated, UnusableImage, load_annotated
 from mrcnn.data.augment import augment as apply_augmentation
 from mrcnn.data.augment import check_augmentation
+from mrcnn.data.bad_images import BadImages
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.image import (
-    match_channels,
     mold_image,
     random_generator,
     resize_image,
@@ -48,22 +51,14 @@ from mrcnn.data.targets import (
     pyramid_anchors,
 )
 from mrcnn.geometry.masks import MaskView, view_of
+from mrcnn.messages import did_you_mean, listed
 
-log = logging.getLogger("mrcnn")
+logger = logging.getLogger("mrcnn")
 
-# Independent random streams of one seed.
+# The first number of a random generator's key: draws for one purpose never depend on another's.
 _ORDER, _IMAGE, _REPLACEMENT, _ROIS = range(4)
-# From this many images on, a majority of bad ones stops the run at once.
-_ENOUGH_TO_JUDGE = 20
-_LISTED = 50
-
-
-class Annotated(NamedTuple):
-    """What the user's dataset says of an image."""
-
-    image: np.ndarray  # [H, W, IMAGE_CHANNEL_COUNT]
-    masks: np.ndarray  # [H, W, N] bool
-    class_ids: np.ndarray  # [N] int32, negative for a crowd
+# Class names in a message.
+_LISTED_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -90,44 +85,64 @@ def load_image_gt(
     dataset: Dataset,
     config: Config,
     image_id: int,
-    augment=False,
-    augmentation=None,
-    use_mini_mask=False,
+    augment: bool = False,
+    augmentation: Any = None,
+    use_mini_mask: bool = False,
     *,
     rng: np.random.Generator | None = None,
-):
-    """An image and its ground truth, resized (and augmented) as for training.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Load an image and its ground truth, resized (and augmented) as for training.
 
     Args:
-        augment: True mirrors every other image.
-        augmentation: an augmenter, see `mrcnn.data.augment`.
-        use_mini_mask: masks as mini-masks of MINI_MASK_SHAPE.
-        rng: for everything random; NumPy's global state without it.
+        dataset: a prepared Dataset with NUM_CLASSES classes.
+        config: its settings for images and masks are used.
+        image_id: the image's id in the dataset.
+        augment: True mirrors every second image on average.
+        augmentation: an augmenter, see `mrcnn.data.augment`, or None.
+        use_mini_mask: return mini-masks of MINI_MASK_SHAPE.
+        rng: the source of everything random; without it NumPy's global state.
 
     Returns:
         image `[H, W, channels]`, not molded; image meta `[12 + NUM_CLASSES]` float64; class ids
         `[N]` int32, negative for a crowd; boxes `[N, (y1, x1, y2, x2)]` int32 in pixels; masks
-        `[H, W, N]` bool or `[h, w, N]`. Objects of which no pixel is left are not among them.
+        `[H, W, N]` bool or `[h, w, N]`. Objects without a pixel are left out.
 
     Raises:
-        ValueError: masks of another size than their image, another number of masks than of class
-            ids, a class id that NUM_CLASSES does not hold, an image that cannot get
-            IMAGE_CHANNEL_COUNT channels. OSError: an unreadable file. Both name the image.
+        ValueError: the image or its annotation is wrong: masks smaller than the image, not one
+            class id per mask, a class id that NUM_CLASSES does not include, a number of channels
+            that cannot become IMAGE_CHANNEL_COUNT. The message names the image.
+        OSError: the file cannot be read. Other errors of the Dataset are raised unchanged.
     """
     _check_classes(dataset, config)
     rng = random_generator(rng)
     try:
-        annotated = _read(dataset, config, image_id)
+        annotated = load_annotated(dataset, config, image_id)
     except ValueError as error:
         raise ValueError(f"{describe_image(dataset, image_id)}: {error}") from error
+    if annotated.cut_from:
+        logger.warning("%s %s", describe_image(dataset, image_id), _cut_text(annotated))
     sample = _fit(dataset, config, image_id, annotated, augment, augmentation, rng)
     masks = _masks_of(sample, config.MINI_MASK_SHAPE if use_mini_mask else None)
     return sample.image, sample.meta, sample.class_ids, sample.boxes, masks
 
 
-def _check_classes(dataset: Dataset, config: Config) -> None:
+def _cut_text(annotated: Annotated) -> str:
+    assert annotated.cut_from is not None
+    height, width = annotated.image.shape[:2]
+    return (
+        f"has masks of {annotated.cut_from[0]}x{annotated.cut_from[1]} pixels for an image of "
+        f"{height}x{width}; they are cut to the image. If load_image resizes the image, load_mask "
+        "must resize the masks."
+    )
+
+
+def _check_prepared(dataset: Dataset) -> None:
     if not hasattr(dataset, "num_classes"):
         raise ValueError(f"{type(dataset).__name__} is not prepared; call prepare() first.")
+
+
+def _check_classes(dataset: Dataset, config: Config) -> None:
+    _check_prepared(dataset)
     if dataset.num_classes != config.NUM_CLASSES:
         raise ValueError(
             f"{type(dataset).__name__} has {dataset.num_classes} classes, background included, and "
@@ -135,56 +150,45 @@ def _check_classes(dataset: Dataset, config: Config) -> None:
         )
 
 
-def _read(dataset: Dataset, config: Config, image_id: int) -> Annotated:
-    """What the user's dataset says of an image, checked."""
-    image = np.asarray(dataset.load_image(image_id))
-    if image.dtype.kind not in "buif":
-        raise ValueError(f"load_image returned {image.dtype}, not numbers.")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise ValueError("load_image returned NaN or infinite values; pixels are 0..255.")
-    image = match_channels(image, config.IMAGE_CHANNEL_COUNT)
-    masks, class_ids = dataset.load_mask(image_id)
-    masks = _checked_masks(np.asarray(masks), image.shape)
-    class_ids = _checked_class_ids(np.asarray(class_ids), masks.shape[2], config)
-    return Annotated(image, masks, class_ids)
+def check_same_classes(train_dataset: Dataset, val_dataset: Dataset | None) -> None:
+    """Refuse a validation set in which a class id means another class than in the training set.
 
+    Args:
+        train_dataset: a prepared Dataset.
+        val_dataset: another one, or None.
 
-def _checked_masks(masks: np.ndarray, image_shape) -> np.ndarray:
-    height, width = image_shape[:2]
-    if masks.ndim == 3 and masks.shape[2] == 0:
-        return np.zeros((height, width, 0), bool)
-    if masks.shape[:2] != (height, width) or masks.ndim != 3:
-        raise ValueError(
-            f"load_mask returned masks of shape {masks.shape} for an image of {height}x{width}; "
-            f"it must return ({height}, {width}, number of objects)."
+    Raises:
+        ValueError: the class names of the two data sets or their order differ.
+    """
+    if val_dataset is None:
+        return
+    for dataset in (train_dataset, val_dataset):
+        _check_prepared(dataset)
+    train_names, val_names = train_dataset.class_names[1:], val_dataset.class_names[1:]
+    pairs = list(itertools.zip_longest(train_names, val_names))
+    different = [class_id for class_id, (one, other) in enumerate(pairs, 1) if one != other]
+    if different:
+        in_train, in_val = (
+            "missing" if name is None else repr(name) for name in pairs[different[0] - 1]
         )
-    if masks.dtype.kind not in "buif":
-        raise ValueError(f"load_mask returned masks of {masks.dtype}; bool is what would do.")
-    return masks.astype(bool, copy=False)
-
-
-def _checked_class_ids(class_ids: np.ndarray, mask_count: int, config) -> np.ndarray:
-    if class_ids.shape != (mask_count,):
         raise ValueError(
-            f"load_mask returned {mask_count} masks and class ids of shape {class_ids.shape}; it "
-            "must return one class id a mask."
+            f"class {different[0]} is {in_train} in the training set and {in_val} in the "
+            "validation set; both must have the same classes in the same order. The training set "
+            f"has {listed(train_names, _LISTED_CLASSES)}; the validation set has "
+            f"{listed(val_names, _LISTED_CLASSES)}."
         )
-    if mask_count == 0:
-        return np.zeros(0, np.int32)
-    if class_ids.dtype.kind not in "iuf" or (class_ids != np.floor(class_ids)).any():
-        raise ValueError(f"class ids must be whole numbers, load_mask returned {class_ids}.")
-    largest = config.NUM_CLASSES - 1
-    wrong = sorted({int(i) for i in class_ids if i == 0 or abs(i) > largest})
-    if wrong:
-        raise ValueError(
-            f"load_mask returned class id {', '.join(map(str, wrong))}; with NUM_CLASSES "
-            f"{config.NUM_CLASSES} an object is of class 1 to {largest}, a crowd of the negative."
-        )
-    return class_ids.astype(np.int32)
 
 
-def _fit(dataset, config, image_id, annotated, augment, augmentation, rng) -> Sample:
-    """Resize, flip and augment an image with its masks, and drop objects that vanished."""
+def _fit(
+    dataset: Dataset,
+    config: Config,
+    image_id: int,
+    annotated: Annotated,
+    augment: bool,
+    augmentation: Any,
+    rng: np.random.Generator,
+) -> Sample:
+    """Resize, flip and augment an image and its masks; leave out objects without a pixel."""
     image, window, scale, padding, crop = resize_image(
         annotated.image,
         min_dim=config.IMAGE_MIN_DIM,
@@ -209,14 +213,14 @@ def _fit(dataset, config, image_id, annotated, augment, augmentation, rng) -> Sa
 
 
 def _active_classes(dataset: Dataset, image_id: int) -> np.ndarray:
-    """`[NUM_CLASSES]` int32: 1 for the classes of the image's source, which alone it trains."""
+    """`[NUM_CLASSES]` int32: 1 for the classes of the image's source; it trains only these."""
     active = np.zeros(dataset.num_classes, np.int32)
     active[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = 1
     return active
 
 
 def _select(sample: Sample, ids: np.ndarray) -> Sample:
-    """The sample with these of its objects only."""
+    """The sample with only these of its objects."""
     if len(ids) == len(sample.class_ids):
         return sample
     return replace(
@@ -227,64 +231,64 @@ def _select(sample: Sample, ids: np.ndarray) -> Sample:
     )
 
 
-def _masks_of(sample: Sample, mini_shape) -> np.ndarray:
-    """Mini-masks `[h, w, N]`, or without a shape for them masks `[H, W, N]`, bool."""
+def _masks_of(sample: Sample, mini_shape: Sequence[int] | None) -> np.ndarray:
+    """Mini-masks `[h, w, N]` bool, or masks `[H, W, N]` bool where `mini_shape` is None."""
     if mini_shape is None:
         return sample.masks.array()
     return sample.masks.minimize(sample.boxes, mini_shape)
 
 
-class _NoObjects(ValueError):
-    """Of an image that is no mistake, but has nothing to train on."""
-
-
 class BatchLoader(keras.utils.PyDataset):
-    """Training batches of a Dataset for `fit`, made by threads, the same for the same seed.
+    """Training batches of a Dataset for `fit`, made by threads; the same seed gives the same ones.
 
-    A **pass** shows every image once, in an order of its own. An **epoch** is `steps` batches; the
-    next one goes on where it ended, in the middle of a pass if need be.
+    A **pass** shows every image once, in an order of its own. An **epoch** is `steps` batches. The
+    next epoch continues where the last one ended, which may be in the middle of a pass.
 
-    An image that cannot be read or that is annotated wrongly is named in a warning once, left out
-    from then on, and stood in for by another image of the pass, so that batches stay full. The
-    run stops with the list of such images when there are too many: more than `max_bad_share` of
-    the data set (a single one is forgiven), more than half of at least 20 tried, or all. Only
-    OSError and ValueError of the Dataset count as bad data; any other error in it is a mistake in
-    its code and is raised at once, with a note which image it was.
+    An image is **bad** if the Dataset raises any Exception for it, or if its annotation is wrong.
+    Each bad image is named once in a warning and left out from then on. Another image of the pass
+    replaces it, so that batches stay full. Too many bad images stop the run with their list and
+    the traceback of the first error: more than `max_bad_share` of the data set (one bad image is
+    always allowed), more than half of at least 20 tried images, or all.
 
-    An image without objects is left out too, but any number of them may be: many data sets show
-    empty scenes. Only the first is named. With TRAIN_EMPTY_IMAGES they are trained on.
+    An image without objects is left out too, but it is not bad: many data sets contain any number
+    of empty scenes. Only the first one is named. Images of which every mask is empty are treated
+    alike. With TRAIN_EMPTY_IMAGES such images are trained on.
 
-    Give it to `fit` with `shuffle=False`: left to itself, `fit` draws the order of the batches from
-    Python's global state. `load_image` and `load_mask` are called from several threads at once.
+    Give it to `fit` with `shuffle=False`, because `fit` would otherwise shuffle the batches with
+    Python's global random state. Several threads call `load_image` and `load_mask` at once.
 
     Item `i` is `(inputs,)` with the seven inputs of the training graph:
     images `[B, H, W, channels]` float32, molded; image metas `[B, 12 + NUM_CLASSES]` float32;
     rpn_match `[B, A, 1]` int32; rpn_bbox `[B, T, 4]` float32; class ids `[B, M]` int32;
-    boxes `[B, M, (y1, x1, y2, x2)]` int32 in pixels; masks `[B, h, w, M]` bool; the last three
+    boxes `[B, M, (y1, x1, y2, x2)]` int32 in pixels; masks `[B, h, w, M]` bool. The last three are
     padded with zeros.
 
     Args:
-        dataset: prepared; config: NUM_CLASSES must be the dataset's.
-        batch_size: images a batch, config.BATCH_SIZE by default.
-        steps: batches an epoch; by default as many as hold every image.
+        dataset: a prepared Dataset.
+        config: the settings; NUM_CLASSES must be the dataset's number of classes.
+        batch_size: number of images per batch, config.BATCH_SIZE by default.
+        steps: number of batches per epoch, by default enough for every image.
         shuffle: False keeps the dataset's order.
-        augment: mirror every other image; augmentation: an augmenter, see `mrcnn.data.augment`.
-        no_augmentation_sources: sources whose images `augmentation` leaves alone.
-        seed: of order, crops, augmentation and the choice of anchors.
-        initial_epoch: the epoch to start with, to resume a run where it stopped.
-        share: `(i, n)`: of batches of `n * batch_size` images, part i of n, counted from 0.
-        workers: threads that make batches ahead.
-        max_bad_share: share of images, 0 to 1, that may be bad.
+        augment: mirror every second image on average.
+        augmentation: an augmenter, see `mrcnn.data.augment`.
+        no_augmentation_sources: names of sources, or one name; `augmentation` leaves the images of
+            these sources alone.
+        seed: the seed of order, crops, augmentation and the choice of anchors.
+        initial_epoch: the first epoch, to resume a run.
+        shard: `(i, n)`: load part i, counted from 0, of batches of `n * batch_size` images.
+        workers: number of threads that make batches ahead of time.
+        max_bad_share: the share of images, 0 to 1, that may be bad;
+            config.MAX_BAD_IMAGE_SHARE by default.
 
     Attributes:
-        epoch: the current one; `fit` advances it, a loop of one's own sets it.
-        skipped: image id to the reason why it was left out.
-        failure: the exception that ended the loading, or None. Keras on TensorFlow passes it on
-            as text in an error of its own.
+        epoch: the current epoch. `fit` advances it; your own loop sets it.
+        skipped: image id to the reason why the image is left out.
+        failure: the exception that ended the loading, or None. Keras on TensorFlow raises an error
+            of its own, which holds only the text of this one.
 
     Raises:
-        ValueError: no images, a number of classes that is not the config's, an argument out of
-            range.
+        ValueError: the dataset has no images or another number of classes than the config, or an
+            argument is out of range.
     """
 
     def __init__(
@@ -296,37 +300,34 @@ class BatchLoader(keras.utils.PyDataset):
         steps: int | None = None,
         shuffle: bool = True,
         augment: bool = False,
-        augmentation=None,
-        no_augmentation_sources=None,
+        augmentation: Any = None,
+        no_augmentation_sources: str | Iterable[str] | None = None,
         seed: int = 0,
         initial_epoch: int = 0,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
         workers: int = 4,
-        max_bad_share: float = 0.1,
+        max_bad_share: float | None = None,
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=2 * workers)
         self.dataset = dataset
         self.config = config
         self.batch_size = config.BATCH_SIZE if batch_size is None else batch_size
-        self.share = share
-        whole_pass = math.ceil(len(dataset.image_ids) / max(self.batch_size * share[1], 1))
+        self.shard = shard
+        whole_pass = math.ceil(len(dataset.image_ids) / max(self.batch_size * shard[1], 1))
         self.steps = whole_pass if steps is None else steps
         self.shuffle = shuffle
         self.augment = augment
         self.augmentation = augmentation
-        self.no_augmentation_sources = tuple(no_augmentation_sources or ())
+        self.no_augmentation_sources = _source_names(no_augmentation_sources)
         self.seed = seed
         self.epoch = initial_epoch
         self._within_epoch = False
-        self.max_bad_share = max_bad_share
-        self.skipped: dict[int, str] = {}
-        self._without_objects: set[int] = set()
+        self.max_bad_share = config.MAX_BAD_IMAGE_SHARE if max_bad_share is None else max_bad_share
         self.failure: Exception | None = None
         self._check()
         self._image_ids = np.array(dataset.image_ids)
-        self._tried: set[int] = set()
-        self._emptied: set[int] = set()
-        self._lock = threading.Lock()
+        self._bad_images = BadImages(dataset, self.max_bad_share)
+        self.skipped = self._bad_images.reasons
         self._anchors = functools.lru_cache(maxsize=8)(
             lambda shape: AnchorIndex(pyramid_anchors(config, shape))
         )
@@ -340,18 +341,19 @@ class BatchLoader(keras.utils.PyDataset):
         _check_classes(self.dataset, self.config)
         if self.config.IMAGE_RESIZE_MODE == "rectangle":
             raise ValueError(
-                "IMAGE_RESIZE_MODE is 'rectangle', which gives every image a shape of its own, for "
+                "IMAGE_RESIZE_MODE is 'rectangle', which gives images different shapes and is for "
                 "detection; 'square' trains the same network at the same scale."
             )
         check_augmentation(self.augmentation)
-        leasts = {"batch_size": 1, "steps": 1, "workers": 1, "seed": 0, "epoch": 0}
-        for name, least in leasts.items():
+        _warn_of_unknown_sources(self.no_augmentation_sources, self.dataset)
+        least_values = {"batch_size": 1, "steps": 1, "workers": 1, "seed": 0, "epoch": 0}
+        for name, least in least_values.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        if not 0 <= self.share[0] < self.share[1]:
-            raise ValueError(f"share is {self.share}; it must be (i, n) with 0 <= i < n.")
+        if not 0 <= self.shard[0] < self.shard[1]:
+            raise ValueError(f"shard is {self.shard}; it must be (i, n) with 0 <= i < n.")
         if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share is {self.max_bad_share}; it must be within 0 and 1.")
+            raise ValueError(f"max_bad_share is {self.max_bad_share}; it must be from 0 to 1.")
 
     def __len__(self) -> int:
         return self.steps
@@ -361,13 +363,13 @@ class BatchLoader(keras.utils.PyDataset):
         self._within_epoch = True
 
     def on_epoch_end(self) -> None:
-        """Go on to the next epoch, if one was begun: Keras calls this before the first one too."""
+        """Advance to the next epoch if one had begun: Keras calls this before the first one too."""
         self.epoch += self._within_epoch
         self._within_epoch = False
 
     def __getitem__(self, index: int) -> tuple[tuple[np.ndarray, ...]]:
         if not 0 <= index < self.steps:
-            raise IndexError(f"batch {index} of an epoch of {self.steps} batches.")
+            raise IndexError(f"there is no batch {index}; an epoch has {self.steps} batches.")
         try:
             return (_stack(self.examples(index), self.config),)
         except Exception as error:
@@ -375,14 +377,14 @@ class BatchLoader(keras.utils.PyDataset):
             raise
 
     def examples(self, index: int) -> list[Example]:
-        """The images of batch `index` of the current epoch before they are stacked."""
-        self._stop_if_too_many_bad()
-        part, parts = self.share
+        """The images of batch `index` of the current epoch, before they are stacked."""
+        self._bad_images.stop_if_too_many()
+        part, parts = self.shard
         first = ((self.epoch * self.steps + index) * parts + part) * self.batch_size
         return [self._example(first + k) for k in range(self.batch_size)]
 
     def _example(self, position: int) -> Example:
-        """The image at a position of the endless sequence of passes, or its stand-in."""
+        """The image at a position of the endless sequence of passes, or its replacement."""
         for image_id in self._candidates(position):
             if image_id in self.skipped:
                 continue
@@ -391,12 +393,12 @@ class BatchLoader(keras.utils.PyDataset):
             if sample is not None:
                 return self._with_targets(sample, rng)
         raise ValueError(
-            "no image has an object left after resizing, cropping and augmentation; look at "
+            "no image has an object left after resizing, cropping and augmentation; check "
             "IMAGE_RESIZE_MODE, IMAGE_MIN_DIM and the augmenter."
         )
 
     def _candidates(self, position: int) -> Iterator[int]:
-        """The image at a position, then the others of its pass from a random one on."""
+        """The image at a position, then the other images of its pass, beginning at a random one."""
         count = len(self._image_ids)
         number, place = divmod(position, count)
         order = _order(count, self.seed, number) if self.shuffle else np.arange(count)
@@ -411,40 +413,49 @@ class BatchLoader(keras.utils.PyDataset):
 
     def _sample(self, image_id: int, rng: np.random.Generator) -> Sample | None:
         """The image with its objects, None where it cannot be trained on."""
+        trains_empty = self.config.TRAIN_EMPTY_IMAGES
         try:
-            annotated = self._read_usable(image_id)
-        except (OSError, ValueError) as error:
-            self._skip(image_id, error)
+            annotated = load_annotated(self.dataset, self.config, image_id)
+            is_usable = annotated.has_objects() or trains_empty
+            if is_usable:
+                _check_size(annotated.image, self.config)
+        except Exception as error:  # whatever the user's code raises
+            self._bad_images.add_bad(image_id, error)
             return None
-        except Exception as error:
-            note = f"This came from the Dataset, at {describe_image(self.dataset, image_id)}."
-            getattr(error, "add_note", log.error)(note)  # Python 3.10 has no notes
-            raise
+        if not is_usable:
+            self._bad_images.add_empty(image_id, "without objects", "it has no objects.")
+            return None
+        self._bad_images.add_good(image_id)
+        if annotated.cut_from:
+            self._bad_images.warn_once(image_id, "with large masks", _cut_text(annotated))
         augmentation = self._augmentation_of(image_id)
         sample = _fit(
             self.dataset, self.config, image_id, annotated, self.augment, augmentation, rng
         )
-        if (sample.class_ids > 0).any() or self.config.TRAIN_EMPTY_IMAGES:
+        if (sample.class_ids > 0).any():
             return sample
-        self._note_emptied(image_id)
-        return None
+        self._note_lost_objects(image_id, annotated)
+        return sample if trains_empty else None
 
-    def _read_usable(self, image_id: int) -> Annotated:
-        """`_read`, and an error for what is no mistake but cannot be trained on."""
-        annotated = _read(self.dataset, self.config, image_id)
-        height, width = annotated.image.shape[:2]
-        if not (annotated.class_ids > 0).any() and not self.config.TRAIN_EMPTY_IMAGES:
-            raise _NoObjects("it has no objects.")
-        if self.config.IMAGE_RESIZE_MODE == "none" and (height % 64 or width % 64):
-            raise ValueError(
-                f"its size is {height}x{width}; with IMAGE_RESIZE_MODE 'none' both sides must be "
-                "multiples of 64."
+    def _note_lost_objects(self, image_id: int, annotated: Annotated) -> None:
+        """Say once why an image has none of its objects left."""
+        trains_empty = self.config.TRAIN_EMPTY_IMAGES
+        if annotated.has_objects() and not annotated.has_object_pixels():
+            kind, reason = "with only empty masks", "its masks have no pixel; check load_mask."
+            if trains_empty:
+                text = f"is trained on as an image without objects: {reason}"
+                self._bad_images.warn_once(image_id, kind, text)
+            else:
+                self._bad_images.add_empty(image_id, kind, reason)
+        elif not trains_empty:
+            self._bad_images.warn_once(
+                image_id,
+                "without a visible object",
+                "has no object left after resizing, cropping and augmentation; another image "
+                "replaces it whenever this happens.",
             )
-        with self._lock:
-            self._tried.add(image_id)
-        return annotated
 
-    def _augmentation_of(self, image_id: int):
+    def _augmentation_of(self, image_id: int) -> Any:
         source = self.dataset.image_info[image_id]["source"]
         return None if source in self.no_augmentation_sources else self.augmentation
 
@@ -460,74 +471,57 @@ class BatchLoader(keras.utils.PyDataset):
         masks = _masks_of(sample, config.MINI_MASK_SHAPE if config.USE_MINI_MASK else None)
         return Example(sample, masks, rpn_match, rpn_bbox)
 
-    def _skip(self, image_id: int, error: Exception) -> None:
-        """Leave an image out from now on, say so once, and stop when it is one too many."""
-        with self._lock:
-            self._tried.add(image_id)
-            if image_id not in self.skipped:
-                reason = self.skipped[image_id] = str(error) or type(error).__name__
-                is_named = not isinstance(error, _NoObjects) or not self._without_objects
-                if isinstance(error, _NoObjects):
-                    self._without_objects.add(image_id)
-                    reason += " So are all others without objects."
-                if is_named:
-                    name = describe_image(self.dataset, image_id)
-                    log.warning("%s is left out: %s", name, reason)
-        self._stop_if_too_many_bad()
 
-    def _note_emptied(self, image_id: int) -> None:
-        with self._lock:
-            if image_id not in self._emptied:
-                self._emptied.add(image_id)
-                log.warning(
-                    "%s has no object left after resizing, cropping and augmentation; where this "
-                    "happens another image stands in for it.",
-                    describe_image(self.dataset, image_id),
-                )
+def _check_size(image: np.ndarray, config: Config) -> None:
+    height, width = image.shape[:2]
+    if config.IMAGE_RESIZE_MODE == "none" and (height % 64 or width % 64):
+        raise UnusableImage(
+            f"its size is {height}x{width}; with IMAGE_RESIZE_MODE 'none' both sides must be "
+            "multiples of 64."
+        )
 
-    def _stop_if_too_many_bad(self) -> None:
-        with self._lock:
-            tried, count = len(self._tried), len(self._image_ids)
-            none_left = len(self.skipped) == count
-            bad = len(self.skipped) - (0 if none_left else len(self._without_objects))
-            too_many = (
-                none_left
-                or bad > max(1, self.max_bad_share * count)
-                or (tried >= _ENOUGH_TO_JUDGE and bad > max(0.5, self.max_bad_share) * tried)
-            )
-            if too_many:
-                raise ValueError(
-                    f"{bad} of the {tried} images tried cannot be trained on (the data set has "
-                    f"{count}, max_bad_share is {self.max_bad_share}):\n{self._bad_list(none_left)}"
-                )
 
-    def _bad_list(self, with_empty: bool) -> str:
-        listed = [i for i in self.skipped if with_empty or i not in self._without_objects]
-        lines = [
-            f"  {describe_image(self.dataset, image_id)}: {self.skipped[image_id]}"
-            for image_id in listed[:_LISTED]
-        ]
-        if len(listed) > _LISTED:
-            lines.append(f"  and {len(listed) - _LISTED} more")
-        return "\n".join(lines)
+def _source_names(sources: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The names of sources that are not augmented; a text is one name, not its letters."""
+    names = (sources,) if isinstance(sources, str) else tuple(sources or ())
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(
+            f"no_augmentation_sources has {wrong[0]!r}; it must be the name of a source, such as "
+            "'coco', or a list of names."
+        )
+    return names
+
+
+def _warn_of_unknown_sources(names: Sequence[str], dataset: Dataset) -> None:
+    """Warn of names that no image has as its source: a script may serve several data sets."""
+    known = sorted({info["source"] for info in dataset.image_info})
+    for name in sorted(set(names) - set(known)):
+        logger.warning(
+            "no_augmentation_sources names %r, but no image is of this source; the sources of the "
+            "images are %s.%s",
+            name,
+            listed(known),
+            did_you_mean(name, known),
+        )
 
 
 @functools.lru_cache(maxsize=8)
 def _order(count: int, seed: int, number: int) -> np.ndarray:
-    """The order of a pass, `[count]` int."""
+    """The order of the images in a pass, `[count]` int."""
     order = np.random.default_rng((seed, _ORDER, number)).permutation(count)
     order.setflags(write=False)
     return order
 
 
-def _stack(examples: list[Example], config) -> tuple[np.ndarray, ...]:
-    """The seven inputs of the training graph, see `BatchLoader`."""
+def _stack(examples: list[Example], config: Config) -> tuple[np.ndarray, ...]:
+    """The seven inputs of the training graph; `BatchLoader` has their shapes."""
     shapes = {example.sample.image.shape for example in examples}
     if len(shapes) > 1:
         raise ValueError(
-            f"images of a batch have the shapes {sorted(shapes)}; IMAGE_RESIZE_MODE "
-            f"{config.IMAGE_RESIZE_MODE!r} leaves them different. Use 'square' or 'crop', or a "
-            "batch of one image (IMAGES_PER_GPU = 1, GPU_COUNT = 1)."
+            f"the images of a batch have the shapes {sorted(shapes)}, because IMAGE_RESIZE_MODE is "
+            f"{config.IMAGE_RESIZE_MODE!r}. Use 'square' or 'crop', or batches of one image "
+            "(IMAGES_PER_GPU = 1, GPU_COUNT = 1)."
         )
     samples = [example.sample for example in examples]
     count = config.MAX_GT_INSTANCES
@@ -546,7 +540,7 @@ def _stack(examples: list[Example], config) -> tuple[np.ndarray, ...]:
 
 
 def _padded(array: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Zeros appended along an axis up to `count`."""
+    """The array with zeros appended along an axis until its length is `count`."""
     padding = [(0, 0)] * array.ndim
     padding[axis] = (0, count - array.shape[axis])
     return np.pad(array, padding)
@@ -555,31 +549,34 @@ def _padded(array: np.ndarray, count: int, axis: int) -> np.ndarray:
 def data_generator(
     dataset: Dataset,
     config: Config,
-    shuffle=True,
-    augment=False,
-    augmentation=None,
-    random_rois=0,
-    batch_size=1,
-    detection_targets=False,
-    no_augmentation_sources=None,
+    shuffle: bool = True,
+    augment: bool = False,
+    augmentation: Any = None,
+    random_rois: int = 0,
+    batch_size: int = 1,
+    detection_targets: bool = False,
+    no_augmentation_sources: str | Iterable[str] | None = None,
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Endless training batches, to inspect or for loops of one's own; `BatchLoader` makes them.
+    """Endless training batches, to inspect or for your own training loop.
 
-    NumPy's global state at the call decides on everything random.
+    A `BatchLoader` makes them. NumPy's global state at the time of the call is the only source of
+    everything random.
 
     Args:
-        random_rois: this many random ROIs an image as an eighth input, to train the heads without
-            the RPN (USE_RPN_ROIS = False).
-        detection_targets: add the second stage's targets for these: TRAIN_ROIS_PER_IMAGE ROIs as
-            a ninth input; class ids `[B, R, 1]`, deltas and masks as outputs, see
-            `build_detection_targets`.
-        The rest as in `BatchLoader`.
+        dataset, config, shuffle, augment, augmentation, batch_size, no_augmentation_sources: as in
+            `BatchLoader`.
+        random_rois: number of random ROIs per image in an eighth input, to train the heads
+            without the RPN (USE_RPN_ROIS = False).
+        detection_targets: add the second stage's targets for these ROIs: a ninth input with
+            TRAIN_ROIS_PER_IMAGE (R) chosen ROIs; and as outputs class ids `[B, R, 1]`, deltas and
+            masks, see `build_detection_targets`.
 
     Yields:
-        `(inputs, outputs)`, two lists; the seven inputs of `BatchLoader`, and no outputs.
+        `(inputs, outputs)`, two lists: the seven inputs of `BatchLoader`, and no outputs, unless
+        the last two arguments add some.
 
     Raises:
-        ValueError: as `BatchLoader`; detection_targets without random_rois.
+        ValueError: as `BatchLoader`; or detection_targets without random_rois.
     """
     if detection_targets and not random_rois:
         raise ValueError("detection_targets are made for random_rois, which is 0.")
@@ -596,11 +593,14 @@ def data_generator(
     return _endless(loader, random_rois, detection_targets)
 
 
-def _endless(loader: BatchLoader, random_rois: int, detection_targets: bool):
+def _endless(
+    loader: BatchLoader, random_rois: int, detection_targets: bool
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
     while True:
         for index in range(len(loader)):
             examples = loader.examples(index)
-            inputs, outputs = list(_stack(examples, loader.config)), []
+            inputs = list(_stack(examples, loader.config))
+            outputs: list[np.ndarray] = []
             if random_rois:
                 rng = np.random.default_rng((loader.seed, _ROIS, loader.epoch, index))
                 rois, targets = _roi_arrays(
@@ -611,8 +611,14 @@ def _endless(loader: BatchLoader, random_rois: int, detection_targets: bool):
         loader.epoch += 1
 
 
-def _roi_arrays(examples, count, with_targets, config, rng):
-    """Random ROIs and, if wanted, the second stage's targets: the inputs and outputs they add."""
+def _roi_arrays(
+    examples: list[Example],
+    count: int,
+    with_targets: bool,
+    config: Config,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Random ROIs and, if wanted, the second stage's targets, as further inputs and outputs."""
     samples = [example.sample for example in examples]
     rois = [
         generate_random_rois(s.image.shape, count, s.class_ids, s.boxes, rng=rng) for s in samples

@@ -1,11 +1,16 @@
-"""Training targets of an image: which anchors are objects, and where these should move.
+"""Training targets of an image: which anchors show an object, and how far they are from it.
 
-`build_rpn_targets` feeds the region proposal network (Faster R-CNN, 3.1.2). The second stage's
-targets are made inside the graph (`nn/sampling.py`); `build_detection_targets` and
-`generate_random_rois` make them here, to look at or to train the heads without the RPN.
+`build_rpn_targets` makes the targets of the region proposal network (Faster R-CNN, section 3.1.2).
+The graph makes the second stage's targets itself (`nn/sampling.py`). `build_detection_targets` and
+`generate_random_rois` make them with NumPy, to inspect them or to train the heads without the RPN.
+
+Letters in shapes: A is the number of anchors, N of objects, R of ROIs, and T is
+TRAIN_ROIS_PER_IMAGE; H and W are the height and width of the image.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,16 +21,27 @@ from mrcnn.geometry.boxes import box_area, box_refinement, compute_iou, compute_
 from mrcnn.geometry.masks import expand_mask
 from mrcnn.geometry.resize import resize_bilinear
 
-# Faster R-CNN, 3.1.2: an anchor is an object from this overlap on, and background below that.
+# Faster R-CNN, section 3.1.2: an anchor with at least the first IoU is positive, and one with less
+# than the second is negative.
 _POSITIVE_IOU, _NEGATIVE_IOU = 0.7, 0.3
-# An anchor that touches a crowd more than this is not background.
+# An anchor with at least this IoU with a crowd is not negative.
 _CROWD_IOU = 0.001
-# Fast R-CNN, 2.3.
+# Fast R-CNN, section 2.3: an ROI with more IoU than this is positive.
 _ROI_POSITIVE_IOU = 0.5
+# Share of the random ROIs that lie near an object.
+_NEAR_OBJECTS = 0.9
 
 
-def pyramid_anchors(config: Config, image_shape) -> np.ndarray:
-    """The anchors of an image of this shape: `[A, (y1, x1, y2, x2)]` float64 in pixels."""
+def pyramid_anchors(config: Config, image_shape: Sequence[int]) -> np.ndarray:
+    """All anchors of an image.
+
+    Args:
+        config: its RPN_ANCHOR_… settings and BACKBONE_STRIDES.
+        image_shape: `(H, W, ...)` in pixels.
+
+    Returns:
+        `[A, (y1, x1, y2, x2)]` float64 in pixels.
+    """
     return generate_pyramid_anchors(
         config.RPN_ANCHOR_SCALES,
         config.RPN_ANCHOR_RATIOS,
@@ -35,24 +51,34 @@ def pyramid_anchors(config: Config, image_shape) -> np.ndarray:
     )
 
 
-def build_rpn_targets(image_shape, anchors, gt_class_ids, gt_boxes, config, *, rng=None):
-    """Which anchors the RPN should call objects, and the deltas from these to their objects.
+def build_rpn_targets(
+    image_shape: Sequence[int] | None,
+    anchors: np.ndarray | AnchorIndex,
+    gt_class_ids: np.ndarray,
+    gt_boxes: np.ndarray,
+    config: Config,
+    *,
+    rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the anchors that train the RPN, and compute the deltas from them to their objects.
 
-    An anchor is positive that overlaps an object by at least 0.7, or that no other overlaps more;
-    negative that overlaps every object by less than 0.3 and touches no crowd; else neutral. No
-    more than half of RPN_TRAIN_ANCHORS_PER_IMAGE stay positive, and as many negative as fill it.
+    An anchor is positive if its IoU with an object is at least 0.7, or if no other anchor has more
+    IoU with that object. It is negative if its IoU with every object is less than 0.3 and it
+    overlaps no crowd. All others are neutral. At most half of RPN_TRAIN_ANCHORS_PER_IMAGE stay
+    positive, and negative ones fill the rest (Faster R-CNN, section 3.1.2).
 
     Args:
-        image_shape: kept for the callers of the original; the anchors say it all.
-        anchors: `[A, (y1, x1, y2, x2)]` in pixels, or an AnchorIndex of them, to be used again.
-        gt_class_ids: `[N]`, negative for a crowd; gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels.
+        image_shape: not used; callers of the original pass it.
+        anchors: `[A, (y1, x1, y2, x2)]` in pixels, or an AnchorIndex of them to use many times.
+        gt_class_ids: `[N]`, negative for a crowd.
+        gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels.
         config: its RPN_TRAIN_ANCHORS_PER_IMAGE and RPN_BBOX_STD_DEV.
-        rng: for the choice where there are too many; NumPy's global state without it.
+        rng: chooses where there are too many; without it NumPy's global state does.
 
     Returns:
         rpn_match: `[A]` int32: 1 positive, -1 negative, 0 neutral.
         rpn_bbox: `[RPN_TRAIN_ANCHORS_PER_IMAGE, (dy, dx, log dh, log dw)]` float64, divided by
-            RPN_BBOX_STD_DEV; one row a positive anchor in their order, then zeros.
+            RPN_BBOX_STD_DEV: one row per positive anchor in the order of the anchors, then zeros.
     """
     rng = random_generator(rng)
     gt_class_ids, gt_boxes = np.asarray(gt_class_ids), np.asarray(gt_boxes).reshape(-1, 4)
@@ -76,10 +102,13 @@ def build_rpn_targets(image_shape, anchors, gt_class_ids, gt_boxes, config, *, r
 
 
 class AnchorIndex:
-    """Anchors `[A, (y1, x1, y2, x2)]` by their size, so that those near a box are found at once.
+    """Anchors sorted by size and row, so that those near a box are found fast.
 
-    Each size has its anchors in rows: those that a box meets are one slice of them, to be searched
-    for the columns. That looks at a tenth of a quarter million anchors.
+    Anchors of one size form rows. The rows that a box meets are one slice, and only the columns in
+    that slice are searched. That is a tenth of the 261,888 anchors of a 1024x1024 image.
+
+    Args:
+        anchors: `[A, (y1, x1, y2, x2)]` in pixels.
 
     Attributes:
         anchors: as given.
@@ -99,27 +128,32 @@ class AnchorIndex:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def meeting(self, box) -> np.ndarray:
-        """Indices of the anchors that have a part in common with a box, in no order."""
+    def meeting(self, box: np.ndarray) -> np.ndarray:
+        """Indices of the anchors that share an area with a box `(y1, x1, y2, x2)`, unsorted."""
         found = []
         for ids, y1, x1, y2, x2 in self._groups:
             first, last = y2.searchsorted(box[0], "right"), y1.searchsorted(box[2], "left")
-            rows = slice(first, max(first, last))
+            rows = slice(first, last)
             found.append(ids[rows][(x1[rows] < box[3]) & (x2[rows] > box[1])])
         return np.concatenate(found)
 
 
-def _match_anchors(index: AnchorIndex, boxes: np.ndarray):
-    """Each anchor's largest overlap, the box it is with, and whether no anchor overlaps it more.
+def _match_anchors(
+    index: AnchorIndex, boxes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare each anchor with boxes `[N, (y1, x1, y2, x2)]`.
 
     Returns:
-        `[A]` float64, `[A]` int (0 where nothing overlaps), `[A]` bool.
+        The anchor's largest IoU, `[A]` float64; the box with that IoU, `[A]` int, 0 where nothing
+        overlaps; whether some box has its largest IoU with this anchor, `[A]` bool.
     """
     iou, nearest = np.zeros(len(index)), np.zeros(len(index), int)
     is_best = np.zeros(len(index), bool)
-    # Box by box over the anchors that meet it, a few thousand of a quarter million: the full
-    # table of 261,888 anchors x 100 boxes would take gigabytes.
-    for i, box in enumerate(boxes.astype(np.float64)):
+    # One box at a time, with the few thousand anchors that meet it: the full table of 261,888
+    # anchors x 100 boxes would take hundreds of megabytes.
+    boxes = boxes.astype(np.float64)
+    for i in range(len(boxes)):
+        box = boxes[i]
         meets = index.meeting(box)
         if box_area(box) <= 0 or not len(meets):
             continue
@@ -133,7 +167,7 @@ def _match_anchors(index: AnchorIndex, boxes: np.ndarray):
 
 
 def _keep_random(match: np.ndarray, label: int, count: int, rng: np.random.Generator) -> None:
-    """Make neutral all but `count` of the anchors with this label, in place."""
+    """Keep the label of `count` random anchors that have it; make the others neutral, in place."""
     ids = np.flatnonzero(match == label)
     if len(ids) > count:
         match[ids] = 0
@@ -141,37 +175,46 @@ def _keep_random(match: np.ndarray, label: int, count: int, rng: np.random.Gener
 
 
 def _deltas(boxes: np.ndarray, gt_boxes: np.ndarray) -> np.ndarray:
-    """`box_refinement` in float64, `[N, 4]`."""
+    """`[N, (dy, dx, log dh, log dw)]` float64 from boxes to their objects, as `box_refinement`."""
     size, gt_size = boxes[:, 2:] - boxes[:, :2], gt_boxes[:, 2:] - gt_boxes[:, :2]
     shift = (gt_boxes[:, :2] + 0.5 * gt_size) - (boxes[:, :2] + 0.5 * size)
     return np.concatenate([shift / size, np.log(gt_size / size)], axis=1)
 
 
-def build_detection_targets(rpn_rois, gt_class_ids, gt_boxes, gt_masks, config, *, rng=None):
-    """Targets of the second stage for given ROIs, as the graph makes them, to inspect.
+def build_detection_targets(
+    rpn_rois: np.ndarray,
+    gt_class_ids: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_masks: np.ndarray,
+    config: Config,
+    *,
+    rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Choose ROIs and compute the second stage's targets for them, as the training graph does.
 
     Args:
         rpn_rois: `[R, (y1, x1, y2, x2)]` in pixels, R > 0.
-        gt_class_ids: `[N]`, those that are not positive are left out; gt_boxes:
-            `[N, (y1, x1, y2, x2)]` in pixels.
-        gt_masks: `[H, W, N]`, or mini-masks if USE_MINI_MASK (then IMAGE_SHAPE says the size).
-        config: its TRAIN_ROIS_PER_IMAGE (T below), ROI_POSITIVE_RATIO, NUM_CLASSES, MASK_SHAPE …
-        rng: for the choice of ROIs; NumPy's global state without it.
+        gt_class_ids: `[N]`; objects whose class id is not positive are ignored.
+        gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels.
+        gt_masks: `[H, W, N]`, or mini-masks with USE_MINI_MASK; IMAGE_SHAPE is then the image's.
+        config: its TRAIN_ROIS_PER_IMAGE (T), ROI_POSITIVE_RATIO, NUM_CLASSES, MASK_SHAPE,
+            BBOX_STD_DEV, USE_MINI_MASK.
+        rng: chooses the ROIs; without it NumPy's global state does.
 
     Returns:
         rois `[T, (y1, x1, y2, x2)]`, positive ones first; class ids `[T]` int32, 0 for background;
-        deltas `[T, NUM_CLASSES, 4]` and masks `[T, *MASK_SHAPE, NUM_CLASSES]` float32, each zero
-        but for the class of the ROI.
+        deltas `[T, NUM_CLASSES, 4]` and masks `[T, *MASK_SHAPE, NUM_CLASSES]`, float32, which are
+        zero except for the class of the ROI.
 
     Raises:
-        ValueError: no ROIs, or no object.
+        ValueError: there is no ROI or no object.
     """
     rng = random_generator(rng)
     objects = np.flatnonzero(np.asarray(gt_class_ids) > 0)
     if len(rpn_rois) == 0 or len(objects) == 0:
         raise ValueError(
-            f"detection targets need ROIs and objects; received {len(rpn_rois)} ROIs and "
-            f"{len(objects)} objects with a class above 0."
+            f"detection targets need at least one ROI and one object; received {len(rpn_rois)} "
+            f"ROIs and {len(objects)} objects with a class id above 0."
         )
     overlaps = compute_overlaps(rpn_rois.astype(np.float64), gt_boxes[objects].astype(np.float64))
     keep, positive = _choose_rois(overlaps.max(axis=1), config, rng)
@@ -190,51 +233,66 @@ def build_detection_targets(rpn_rois, gt_class_ids, gt_boxes, gt_masks, config, 
     return rois, class_ids, deltas, masks
 
 
-def _choose_rois(iou: np.ndarray, config, rng) -> tuple[np.ndarray, np.ndarray]:
-    """`[T]` indices of ROIs, positive ones first, and `[T]` bool, which are positive."""
-    positive, negative = np.flatnonzero(iou > _ROI_POSITIVE_IOU), np.flatnonzero(iou <= 0.5)
+def _choose_rois(
+    iou: np.ndarray, config: Config, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose from ROIs with this IoU `[R]`: indices `[T]`, positive first; positive `[T]` bool."""
+    positive = np.flatnonzero(iou > _ROI_POSITIVE_IOU)
+    negative = np.flatnonzero(iou <= _ROI_POSITIVE_IOU)
     count = config.TRAIN_ROIS_PER_IMAGE
     positive = _at_most(positive, int(count * config.ROI_POSITIVE_RATIO), rng)
     negative = _at_most(negative, count - len(positive), rng)
     missing = count - len(positive) - len(negative)
-    # Too few ROIs: repeat some, background if there is any.
-    repeated = rng.choice(negative if len(negative) else positive, missing) if missing else []
-    keep = np.concatenate([positive, negative, repeated]).astype(int)
+    # Repeat some where there are too few, negative ones if there are any.
+    repeated: np.ndarray = np.zeros(0, int)
+    if missing:
+        repeated = rng.choice(negative if len(negative) else positive, missing)
+    keep = np.concatenate([positive, negative, repeated])
     return keep, iou[keep] > _ROI_POSITIVE_IOU
 
 
-def _at_most(ids: np.ndarray, count: int, rng) -> np.ndarray:
+def _at_most(ids: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` random ids, or all of them where there are no more."""
     return rng.choice(ids, count, replace=False) if len(ids) > count else ids
 
 
-def _cut(mask: np.ndarray, roi: np.ndarray, shape) -> np.ndarray:
-    """The part of a mask `[H, W]` inside an ROI, `shape` float32; zeros for an ROI of no pixel."""
+def _cut(mask: np.ndarray, roi: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The part of a mask `[H, W]` inside an ROI as float32 of `shape`; zeros without a pixel."""
     y1, x1, y2, x2 = np.maximum(roi.astype(np.int32), 0)
     part = mask[y1:y2, x1:x2]
     return resize_bilinear(part, shape) if part.size else np.zeros(shape, np.float32)
 
 
-def generate_random_rois(image_shape, count, gt_class_ids, gt_boxes, *, rng=None) -> np.ndarray:
-    """Random boxes, nine in ten near an object: stand-ins for the RPN's proposals.
+def generate_random_rois(
+    image_shape: Sequence[int],
+    count: int,
+    gt_class_ids: np.ndarray,
+    gt_boxes: np.ndarray,
+    *,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Random boxes in place of the RPN's proposals; nine of ten lie near an object.
 
     Args:
-        image_shape: `(H, W, ...)` in pixels; count: how many.
-        gt_class_ids: `[N]`; gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels, N may be 0.
-        rng: NumPy's global state without it.
+        image_shape: `(H, W, ...)` in pixels.
+        count: number of boxes.
+        gt_class_ids: `[N]`, not used; callers of the original pass it.
+        gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels, N may be 0.
+        rng: the source of the boxes; without it NumPy's global state.
 
     Returns:
-        `[count, (y1, x1, y2, x2)]` int32 in pixels, none without area.
+        `[count, (y1, x1, y2, x2)]` int32 in pixels, each with an area.
     """
     rng = random_generator(rng)
     image = np.array([0, 0, *image_shape[:2]])
-    each = int(0.9 * count / len(gt_boxes)) if len(gt_boxes) else 0
+    each = int(_NEAR_OBJECTS * count / len(gt_boxes)) if len(gt_boxes) else 0
     rois = [_random_boxes(_surroundings(box, image), each, rng) for box in gt_boxes]
     rois.append(_random_boxes(image, count - each * len(gt_boxes), rng))
     return np.concatenate(rois).astype(np.int32)
 
 
 def _surroundings(box: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The box enlarged by its size on every side, inside the image, at least a pixel large."""
+    """The box enlarged by its size on every side, cut to the image, at least one pixel large."""
     size = box[2:] - box[:2]
     low = np.clip(box[:2] - size, 0, image[2:] - 1)
     high = np.clip(box[2:] + size, low + 1, image[2:])
@@ -242,9 +300,9 @@ def _surroundings(box: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _random_boxes(within: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`[count, (y1, x1, y2, x2)]` int with sides of at least one pixel inside a box of such."""
+    """`[count, (y1, x1, y2, x2)]` int inside the box `within`; all sides are at least one pixel."""
     low, high = within[:2], within[2:]
-    # Two different whole numbers of low..high: the second is drawn from one fewer and skips over.
+    # Two different numbers from low to high: the second has one value fewer and skips the first.
     first = rng.integers(low, high + 1, (count, 2))
     second = rng.integers(low, high, (count, 2))
     second += second >= first

@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from mrcnn.config import Config
-from mrcnn.data.loader import BatchLoader
+from mrcnn.data.loader import BatchLoader, check_same_classes
 from mrcnn.training import distribution
 from mrcnn.training.model import TrainingModel
 from mrcnn.training.optimizers import set_schedule
@@ -98,10 +98,11 @@ def fit(
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`.
 
-    Of several workers each reads its share of a batch, and the first one alone writes checkpoints
+    Of several workers each reads its shard of a batch, and the first one alone writes checkpoints
     and TensorBoard. Their batch is BATCH_SIZE images of each.
     """
-    share = (distribution.worker_index(), distribution.worker_count())
+    check_same_classes(train_dataset, val_dataset)
+    shard = (distribution.worker_index(), distribution.worker_count())
     set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     train_loader = BatchLoader(
         train_dataset,
@@ -111,14 +112,14 @@ def fit(
         no_augmentation_sources=no_augmentation_sources,
         seed=seed,
         initial_epoch=run.epoch,
-        share=share,
+        shard=shard,
     )
     val_loader = None
     if val_dataset is not None and config.VALIDATION_STEPS:
         steps = math.ceil(config.VALIDATION_STEPS)
-        val_loader = ValidationLoader(val_dataset, config, steps=steps, share=share)
+        val_loader = ValidationLoader(val_dataset, config, steps=steps, shard=shard)
     os.makedirs(run.log_dir, exist_ok=True)
-    is_first = share[0] == 0
+    is_first = shard[0] == 0
     callbacks = [
         *_weight_averaging(model),
         *([Checkpoint(run.checkpoint_path)] if is_first else []),

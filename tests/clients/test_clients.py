@@ -73,7 +73,7 @@ def assert_picture(path, least_colors=3):
 
 
 def script(name, folder, *arguments):
-    """Run a client as its user does, in a process of its own."""
+    """Run a client as its user does, in a process of its own: what it printed and its warnings."""
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     done = subprocess.run(
         [sys.executable, str(CLIENTS / name), *arguments],
@@ -85,14 +85,33 @@ def script(name, folder, *arguments):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return done.stdout, done.stderr
+
+
+def move_to_the_border(annotation_file, name):
+    """Move the first polygon of an image beyond its right border, as people draw them."""
+    annotations = json.loads(annotation_file.read_text())
+    (entry,) = (e for e in annotations.values() if e["filename"] == name)
+    regions = entry["regions"]
+    polygon = (list(regions.values()) if isinstance(regions, dict) else regions)[0]
+    xs = polygon["shape_attributes"]["all_points_x"]
+    width = skimage.io.imread(annotation_file.parent / name).shape[1]
+    xs[:] = [x + width - max(xs) for x in xs]
+    annotation_file.write_text(json.dumps(annotations))
 
 
 @pytest.mark.slow
 def test_via_polygons(tmp_path):
     make_data.via_project(tmp_path / "data")
+    move_to_the_border(tmp_path / "data" / "train" / "via_region_data.json", "train_2.png")
     common = ["--dataset=data", "--logs=logs"]
-    printed = script("via_polygons.py", tmp_path, "train", *common, "--weights=none")
+    printed, warned = script("via_polygons.py", tmp_path, "train", *common, "--weights=none")
+    assert re.search(
+        r"image 2 \(leaf train_2.png, .*\) is left out: IndexError: index 80 is out of bounds for "
+        r"axis 1 with size 80; .*shape=mask\.shape\[:2\]",
+        warned,
+    )
+    assert warned.count("is left out") == 2  # once in each of the two calls of train
     assert "STAGE_EPOCHS                   (1, 2)" in printed
     assert "Images: 4\nClasses: ['BG', 'leaf']" in printed
     assert re.search(r"Starting at epoch 0\. LR=0\.001\n", printed)
@@ -100,7 +119,7 @@ def test_via_polygons(tmp_path):
     assert checkpoints(tmp_path / "logs") == ["mask_rcnn_leaf_0001.h5", "mask_rcnn_leaf_0002.h5"]
     assert list(tmp_path.glob("logs/leaf*/**/events.out.tfevents*"))
 
-    printed = script(
+    printed, _ = script(
         "via_polygons.py", tmp_path, "detect", *common, "--weights=last", "--output=out"
     )
     assert re.search(r"Loading weights  \S+mask_rcnn_leaf_0002\.h5", printed)

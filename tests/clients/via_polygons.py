@@ -98,7 +98,7 @@ class LeafDataset(utils.Dataset):
             return super(self.__class__, self).load_mask(image_id)
         mask = np.zeros([info["height"], info["width"], len(info["polygons"])], dtype=np.uint8)
         for i, p in enumerate(info["polygons"]):
-            rr, cc = skimage.draw.polygon(p["all_points_y"], p["all_points_x"], mask.shape[:2])
+            rr, cc = skimage.draw.polygon(p["all_points_y"], p["all_points_x"])
             mask[rr, cc, i] = 1
         return mask.astype(bool), np.ones([mask.shape[-1]], dtype=np.int32)
 

@@ -572,7 +572,7 @@ CHANGING = {
 def test_the_image_must_keep_its_shape(name):
     augmenter, made = CHANGING[name]
     message = (
-        rf"made a uint8 image of shape \(256, 256, 3\) into {made}.*; it must keep both: "
+        rf"made a uint8 image of shape \(256, 256, 3\) into {made}.*; it must keep both\. "
         r".*keep_size=True.*Resize\(256, 256\)"
     )
     with pytest.raises(ValueError, match=message):

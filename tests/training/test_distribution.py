@@ -219,34 +219,34 @@ def test_what_keras_cannot_do_on_several_devices_is_done_on_one(settings, said):
     assert "accumulates gradients" in message and "mixed_float16" in message
 
 
-# ---- Shares --------------------------------------------------------------------------------------
+# ---- Shards --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_shares_of_a_batch_are_the_batch(workers):
+def test_shards_of_a_batch_are_the_batch(workers):
     dataset = random_rectangles(7)
     whole = BatchLoader(dataset, tiny_config(), batch_size=2 * workers, steps=4, seed=3)
     parts = [
-        BatchLoader(dataset, tiny_config(), batch_size=2, steps=4, seed=3, share=(i, workers))
+        BatchLoader(dataset, tiny_config(), batch_size=2, steps=4, seed=3, shard=(i, workers))
         for i in range(workers)
     ]
     for epoch, index in [(0, 0), (0, 3), (2, 1)]:
         for loader in (whole, *parts):
             loader.epoch = epoch
-        shares = zip(*(loader[index][0] for loader in parts), strict=True)
-        for expected, share in zip(whole[index][0], shares, strict=True):
-            np.testing.assert_array_equal(np.concatenate(share), expected)
+        shards = zip(*(loader[index][0] for loader in parts), strict=True)
+        for expected, shard in zip(whole[index][0], shards, strict=True):
+            np.testing.assert_array_equal(np.concatenate(shard), expected)
 
 
-def test_an_epoch_of_shares_holds_every_image():
+def test_an_epoch_of_shards_holds_every_image():
     dataset = random_rectangles(7)
-    assert len(BatchLoader(dataset, tiny_config(), batch_size=1, share=(1, 3))) == 3
+    assert len(BatchLoader(dataset, tiny_config(), batch_size=1, shard=(1, 3))) == 3
 
 
-@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 0)])
-def test_a_share_that_does_not_exist(share):
-    with pytest.raises(ValueError, match=r"share is \(.*it must be \(i, n\) with 0 <= i < n"):
-        BatchLoader(random_rectangles(2), tiny_config(), share=share)
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
+def test_a_shard_that_does_not_exist(shard):
+    with pytest.raises(ValueError, match=r"shard is \(.*it must be \(i, n\) with 0 <= i < n"):
+        BatchLoader(random_rectangles(2), tiny_config(), shard=shard)
 
 
 # ---- Workers -------------------------------------------------------------------------------------
