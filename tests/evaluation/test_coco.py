@@ -292,7 +292,7 @@ def test_no_detections_score_zero_and_absent_sizes_minus_one():
     medium = Scenes([(filled([[0, 0, 50, 50]]), np.array([1]))])
     coco_gt = evaluation.coco_ground_truth(medium)
     for iou_type in ("bbox", "segm"):
-        figures = evaluation.evaluate_coco(coco_gt, [], iou_type)
+        figures = figures_of(coco_gt, [], iou_type)
         assert figures["AP"] == figures["APm"] == figures["AR100"] == 0
         assert figures["APs"] == figures["APl"] == figures["ARs"] == figures["ARl"] == -1
 
@@ -307,7 +307,7 @@ def test_what_is_found_in_a_crowd_is_not_counted(scenes):
     both = np.concatenate([inside, masks[..., [0, 2]]], axis=-1)
     results = evaluation.coco_results(3, as_detection(both, [2, 2, 2, 1, 2]))
     for iou_type in ("bbox", "segm"):
-        assert evaluation.evaluate_coco(coco_gt, results, iou_type)["AP"] == pytest.approx(1.0)
+        assert figures_of(coco_gt, results, iou_type)["AP"] == pytest.approx(1.0)
 
 
 def test_ap_of_a_shifted_detection_by_hand():
@@ -333,9 +333,9 @@ def test_size_of_a_detected_mask_is_its_area_not_that_of_its_box():
     coco_gt = evaluation.coco_ground_truth(dataset)
     both = np.concatenate([diagonal, dataset.load_mask(0)[0]], axis=-1)
     results = evaluation.coco_results(0, as_detection(both, [1, 1]))
-    assert evaluation.evaluate_coco(coco_gt, results, "segm")["APl"] == pytest.approx(1.0)
+    assert figures_of(coco_gt, results, "segm")["APl"] == pytest.approx(1.0)
     # As a box the diagonal is a large false alarm that comes first.
-    assert evaluation.evaluate_coco(coco_gt, results, "bbox")["APl"] == pytest.approx(0.5)
+    assert figures_of(coco_gt, results, "bbox")["APl"] == pytest.approx(0.5)
 
 
 def iou_of_boxes(a, b):
@@ -483,7 +483,7 @@ def test_results_are_plain_values_and_stay_as_they_are(scenes):
     text = json.dumps(results)
     assert results[1]["bbox"] == [180.0, 0.0, 20.0, 40.0]
     assert [result["category_id"] for result in results] == [1, 2, 1, 1]
-    evaluation.evaluate_coco(evaluation.coco_ground_truth(scenes), results, "segm")
+    figures_of(evaluation.coco_ground_truth(scenes), results, "segm")
     assert json.dumps(results) == text
     empty = as_detection(np.zeros((30, 40, 0), bool), np.zeros(0, int))
     assert evaluation.coco_results(0, empty) == []
@@ -519,7 +519,7 @@ def test_a_file_of_coco_annotations_takes_the_same_results(scenes, tmp_path, cap
     results = evaluation.coco_results(42, as_detection(filled([[10, 10, 60, 60]], 100), [90]))
     only = evaluation.run_coco_eval(coco_gt, results, "segm", image_ids=[42])
     assert evaluation.coco_figures(only)["AP"] == pytest.approx(1.0)
-    assert evaluation.evaluate_coco(coco_gt, results, "bbox")["AP"] == pytest.approx(51 / 101)
+    assert figures_of(coco_gt, results, "bbox")["AP"] == pytest.approx(51 / 101)
 
 
 def test_a_data_set_read_from_a_file_is_scored_by_the_file(capsys):
@@ -558,14 +558,14 @@ def test_bad_input_is_named(scenes):
     coco_gt = evaluation.coco_ground_truth(scenes)
     good = evaluation.coco_results(0, as_detection(*scenes.load_mask(0)))
     with pytest.raises(ValueError, match="iou_type is 'keypoints'"):
-        evaluation.evaluate_coco(coco_gt, good, "keypoints")
+        figures_of(coco_gt, good, "keypoints")
     with pytest.raises(ValueError, match="image 99"):
-        evaluation.evaluate_coco(coco_gt, [{**good[0], "image_id": 99}], "bbox")
+        figures_of(coco_gt, [{**good[0], "image_id": 99}], "bbox")
     with pytest.raises(ValueError, match=r"category_id 7.*\[1, 2\]"):
-        evaluation.evaluate_coco(coco_gt, [{**good[0], "category_id": 7}], "bbox")
+        figures_of(coco_gt, [{**good[0], "category_id": 7}], "bbox")
     smaller = as_detection(scenes.load_mask(0)[0][:100], [1, 2, 1, 1])
     with pytest.raises(ValueError, match=r"image 0 is \[100, 200\].*\[200, 200\]"):
-        evaluation.evaluate_coco(coco_gt, evaluation.coco_results(0, smaller), "segm")
+        figures_of(coco_gt, evaluation.coco_results(0, smaller), "segm")
     with pytest.raises(ValueError, match=r"image 0 disagree: rois \(3, 4\)"):
         evaluation.coco_results(0, {**smaller, "rois": smaller["rois"][:3]})
     masks = filled([[0, 0, 10, 10]])
