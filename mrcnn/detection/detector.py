@@ -74,7 +74,7 @@ def all_scores(model: Any) -> Iterator[None]:
         model: a `MaskRCNN` in inference mode. An object without a Keras model with a
             DetectionLayer stays as it is.
     """
-    network = getattr(model, "keras_model", None)
+    network: Any = getattr(model, "keras_model", None)
     layers = [
         layer for layer in getattr(network, "layers", ()) if isinstance(layer, DetectionLayer)
     ]

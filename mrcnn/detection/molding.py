@@ -166,9 +166,9 @@ def _in_pixels(
     masks = mrcnn_mask[np.arange(count), :, :, class_ids]
 
     # From coordinates of the resized image to those of its window, which is the whole original.
-    window = norm_boxes(window, image_shape[:2])
-    origin = np.tile(window[:2], 2)
-    size = np.tile(window[2:] - window[:2], 2)
+    shown = norm_boxes(np.asarray(window), image_shape[:2])
+    origin = np.tile(shown[:2], 2)
+    size = np.tile(shown[2:] - shown[:2], 2)
     # Normalised coordinates go from the first pixel's centre to the last one's: a window that is
     # one pixel high or wide has the size 0.
     boxes = (detections[:count, :4] - origin) / np.where(size > 0, size, 1)

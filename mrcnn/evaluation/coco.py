@@ -328,7 +328,7 @@ def _detect_all(
         yield from zip(batch, detections, strict=True)
 
 
-def _distinct(image_ids: Sequence[int]) -> list[int]:
+def _distinct(image_ids: Sequence[int] | np.ndarray) -> list[int]:
     """Each id once, as COCO needs them: samples drawn with replacement repeat some."""
     return list(dict.fromkeys(map(int, image_ids)))
 
