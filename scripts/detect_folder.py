@@ -98,7 +98,7 @@ def classes_of(config: Config) -> list[tuple[int, str]]:
 
 
 def settings_file(arguments: argparse.Namespace) -> str | None:
-    """Path of --config, else of the config.json that a training left beside the weights, else None."""
+    """Path of --config, else of the config.json of a training beside the weights, else None."""
     if arguments.config or arguments.weights == "coco":
         return arguments.config
     path = os.path.join(os.path.dirname(arguments.weights), "config.json")
@@ -107,13 +107,18 @@ def settings_file(arguments: argparse.Namespace) -> str | None:
 
 
 def read_config(path: str) -> Config:
-    """The configuration of a file, which may have settings of the user's own Config class."""
-    known = coco.CocoConfig().names()
-    own = [name for name in read_settings(path) if name not in known and name.isupper()]
-    config = type("FileConfig", (coco.CocoConfig,), dict.fromkeys(own)).from_json(path)
-    if own:
+    """The configuration of a file.
+
+    The file of a training has nearly all settings, and those that the user's Config class added.
+    In a file of differences an unknown name is an error.
+    """
+    known, values = coco.CocoConfig().names(), read_settings(path)
+    kind: type[Config] = coco.CocoConfig
+    own = [name for name in values if name not in known and name.isupper()]
+    if own and 2 * len(values.keys() & known) > len(known):
         print(f"{path} has settings that detection does not use: {listed(own)}")
-    return config
+        kind = type("ConfigOfFile", (coco.CocoConfig,), dict.fromkeys(own))
+    return kind.from_json(path)
 
 
 def load_config(arguments: argparse.Namespace, classes: Sequence | None) -> Config:
@@ -121,7 +126,7 @@ def load_config(arguments: argparse.Namespace, classes: Sequence | None) -> Conf
     path = settings_file(arguments)
     if path:
         print(f"Settings are those of {path}")
-        trained = coco.CocoConfig.from_json(path) if arguments.config else read_config(path)
+        trained = read_config(path)
     else:
         trained = coco.CocoConfig()
         trained.NUM_CLASSES = 1 + len(classes or COCO_CATEGORIES)
