@@ -1,4 +1,4 @@
-"""Looking inside a network: its layers with weights, its tensors by name, and their values.
+"""Inspecting a network: its layers with weights, its tensors by name, and their values.
 
 pillar = model.keras_model.get_layer("ROI").output
 tensor = model.ancestor(pillar, "ROI/refined_anchors:0")
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras import KerasTensor, layers, ops
 
 from mrcnn.execution.graph_record import call_of, calls_before
 from mrcnn.nn.proposals import ProposalLayer
+from mrcnn.types import Tensor
 
 # Outputs of ProposalSteps under the names that the original gave to the operations in its "ROI".
 STEP_NAMES = (
@@ -52,7 +54,7 @@ def get_trainable_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 class ProposalSteps(layers.Layer):
-    """The steps of a ProposalLayer as outputs.
+    """The intermediate results of a ProposalLayer as outputs.
 
     Args:
         proposals: the layer.
@@ -60,48 +62,53 @@ class ProposalSteps(layers.Layer):
     Call arguments: those of `proposals`.
 
     Returns:
-        Anchors by score, refined, and clipped, each `[B, K, (y1, x1, y2, x2)]`, normalised, K the
-        lesser of the number of anchors and `pre_nms_limit`; and `[M]` int32, the rows of the first
-        image's clipped anchors that its proposals are.
+        Anchors in order of score, then refined, then clipped, each `[B, K, (y1, x1, y2, x2)]`,
+        normalised, K the smaller of the number of anchors and `pre_nms_limit`; and `[M]` int32, the
+        rows of the first image's clipped anchors that became its proposals.
     """
 
-    def __init__(self, proposals: ProposalLayer, **kwargs):
+    def __init__(self, proposals: ProposalLayer, **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.proposals = proposals
 
-    def call(self, inputs):
+    def call(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See the class."""
         steps = self.proposals.steps(inputs)
         boxes = (steps.pre_nms_anchors, steps.refined_anchors, steps.refined_anchors_clipped)
         # Rows beyond the number of anchors are padding.
         anchor_count = ops.shape(inputs[2])[1]
         kept_count = ops.sum(ops.cast(steps.valid[0], "int32"))
-        return (*(rows[:, :anchor_count] for rows in boxes), steps.kept[0, :kept_count])
+        first, refined, clipped = (rows[:, :anchor_count] for rows in boxes)
+        return first, refined, clipped, steps.kept[0, :kept_count]
 
-    def compute_output_spec(self, inputs):
-        boxes = (KerasTensor((inputs[2].shape[0], None, 4)) for _ in range(3))
-        return (*boxes, KerasTensor((None,), "int32"))
+    def compute_output_spec(
+        self, inputs: list[KerasTensor]
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor, KerasTensor]:
+        """Symbolic outputs of `call`."""
+        first, refined, clipped = (KerasTensor((inputs[2].shape[0], None, 4)) for _ in range(3))
+        return first, refined, clipped, KerasTensor((None,), "int32")
 
 
-def ancestor(tensor, name: str, checked: list | None = None) -> KerasTensor | None:
-    """The nearest tensor of this name that another comes from.
+def ancestor(tensor: Any, name: str, checked: list | None = None) -> KerasTensor | None:
+    """The nearest tensor of this name from which a tensor is computed.
 
     Args:
-        tensor: symbolic tensor of a model, as `layer.output` is, or several.
-        name: of a layer, for its output, with or without `:0`; `:1` is its second output. Or of a
-            step of the proposals: `ROI/` with pre_nms_anchors, refined_anchors,
-            refined_anchors_clipped or rpn_non_max_suppression, with or without the operation that
-            TensorFlow 1 had below that. `_1` and so on may follow in the model's names.
-        checked: tensors not to look at; all that were looked at are added.
+        tensor: symbolic tensor of a model, such as `layer.output`, or several of them.
+        name: name of a layer, for its output, with or without `:0`; `:1` is its second output. Or
+            the name of a step of the proposals: `ROI/` and pre_nms_anchors, refined_anchors,
+            refined_anchors_clipped or rpn_non_max_suppression, which the name of TensorFlow 1's
+            operation may follow. Names in the model may have an ending such as `_1`.
+        checked: tensors that are not searched; all that are searched are added to it.
 
     Returns:
-        The tensor, which `run_graph` can compute, or None if there is none.
+        The tensor, which `run_graph` can compute, or None if there is no such tensor.
 
     Raises:
         ValueError: `tensor` belongs to no model.
     """
-    name, _, index = name.partition(":")
+    name, _, number = name.partition(":")
     name = re.sub(r"(/rpn_non_max_suppression)/NonMaxSuppressionV\d$", r"\1", name)
-    index = int(index) if index.isdigit() else 0
+    index = int(number) if number.isdigit() else 0
     calls = list(calls_before(tensor, [] if checked is None else checked))
     for suffix in ("", r"(_\d+)?"):
         parts = (re.escape(part) + suffix for part in name.split("/"))
@@ -115,45 +122,47 @@ def ancestor(tensor, name: str, checked: list | None = None) -> KerasTensor | No
     return None
 
 
-def _step_names(operation) -> list[str]:
-    if not isinstance(operation, ProposalLayer):
+def _step_names(layer: keras.Operation) -> list[str]:
+    if not isinstance(layer, ProposalLayer):
         return []
-    return [f"{operation.name}/{name}" for name in STEP_NAMES]
+    return [f"{layer.name}/{name}" for name in STEP_NAMES]
 
 
 # ---- Values ----------------------------------------------------------------------------------
 
 
-def run_graph(inputs: Mapping, outputs: Iterable[tuple]) -> OrderedDict[str, np.ndarray]:
-    """Compute tensors of a model, as in detection: nothing is trained, no statistics move.
+def run_graph(
+    inputs: Mapping[str, np.ndarray], outputs: Iterable[tuple[str, KerasTensor]]
+) -> OrderedDict[str, np.ndarray]:
+    """Compute tensors of a model in inference mode, without training anything.
 
-    Only what the tensors depend on is computed. It runs without compilation, so that the number of
+    Only what the tensors depend on is computed. The graph is not compiled, because the number of
     rows may depend on the image.
 
     Args:
-        inputs: array by name of the input layer; ones that are not needed may be there.
-        outputs: `(name, tensor)` each, a name of your own and a symbolic tensor of the model.
+        inputs: arrays by the names of the input layers; inputs that are not needed are ignored.
+        outputs: pairs `(name, tensor)` of a name of your choice and a symbolic tensor of the model.
 
     Returns:
-        Array by name, in the order of `outputs`; half precision comes as float32.
+        Arrays by name, in the order of `outputs`; half precision is converted to float32.
 
     Raises:
-        ValueError: an output is no tensor of a model, or depends on an input that is not given.
+        ValueError: an output is not a tensor of a model, or depends on an input that is not given.
     """
-    tensors = OrderedDict(outputs)
+    tensors: OrderedDict[str, KerasTensor] = OrderedDict(outputs)
     sources = _sources(tensors, inputs)
     given = {name: inputs[name] for name in sources}
-    # An input layer's own tensor goes past the model, which would compute nothing for it.
+    # The tensor of an input layer needs no model: its value is the given array.
     computed = {
         name: tensor
         for name, tensor in tensors.items()
         if not any(tensor is source for source in sources.values())
     }
-    values = {}
+    values: dict[str, Tensor] = {}
     if computed:
         model = keras.Model(list(sources.values()), list(computed.values()))
         results = model([ops.convert_to_tensor(x) for x in given.values()], training=False)
-        # Keras gives a list of one output as that output.
+        # Keras returns a single output without a list around it.
         values = dict(zip(computed, keras.tree.flatten(results), strict=True))
     return OrderedDict(
         (name, _array(values[name] if name in values else given[call_of(tensor).layer.name]))
@@ -161,14 +170,16 @@ def run_graph(inputs: Mapping, outputs: Iterable[tuple]) -> OrderedDict[str, np.
     )
 
 
-def _sources(tensors: Mapping, inputs: Mapping) -> dict:
-    """Tensors of the input layers that these depend on, by the layer's name."""
-    sources = {}
+def _sources(
+    tensors: Mapping[str, KerasTensor], inputs: Mapping[str, np.ndarray]
+) -> dict[str, KerasTensor]:
+    """Tensors of the input layers on which these depend, by the layers' names."""
+    sources: dict[str, KerasTensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, KerasTensor):
             raise ValueError(
-                f"output {name!r} is {tensor!r:.80}; it must be a tensor of the model, "
-                "keras_model.get_layer(…).output or what ancestor() found."
+                f"output {name!r} is {tensor!r:.80}; it must be a tensor of the model, such as "
+                "keras_model.get_layer(…).output or the result of ancestor()."
             )
         needed = {
             call.layer.name: call.outputs[0]
@@ -179,13 +190,13 @@ def _sources(tensors: Mapping, inputs: Mapping) -> dict:
         if missing:
             raise ValueError(
                 f"output {name!r} depends on {', '.join(missing)}, and run_graph has only "
-                f"{', '.join(inputs)}; what comes after the proposals needs an inference model."
+                f"{', '.join(inputs)}; tensors after the proposals need an inference model."
             )
         sources |= needed
     return sources
 
 
-def _array(value) -> np.ndarray:
+def _array(value: Tensor) -> np.ndarray:
     if keras.backend.standardize_dtype(value.dtype) in ("float16", "bfloat16"):
         value = ops.cast(value, "float32")
     return ops.convert_to_numpy(value)

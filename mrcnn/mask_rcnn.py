@@ -14,6 +14,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -206,16 +208,21 @@ class MaskRCNN:
 
     # ---- Detection --------------------------------------------------------------------------
 
-    def detect(self, images, verbose: int = 0) -> list[dict]:
+    def detect(
+        self, images: Sequence[np.ndarray] | np.ndarray, verbose: int = 0
+    ) -> list[dict[str, Any]]:
         """Detect objects in any number of images of any sizes, see `detection.detect`.
 
         Args:
             images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
-            verbose: print what is worked on.
+            verbose: 1 prints the number of images and shape and range of each, 0 nothing.
 
         Returns:
-            A dict an image: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`,
-            scores `[N]`, masks `[H, W, N]` bool.
+            One dict per image: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]` int32,
+            scores `[N]` float32, masks `[H, W, N]` bool; best score first.
+
+        Raises:
+            ValueError: the model is in training mode; as `detection.detect`.
         """
         self._need("inference", "detect")
         if verbose:
@@ -228,11 +235,23 @@ class MaskRCNN:
                 self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
             )
 
-    def detect_molded(self, molded_images, image_metas, verbose: int = 0) -> list[dict]:
-        """Detect in images that `mold_inputs` made; boxes and masks are those of the molded image.
+    def detect_molded(
+        self,
+        molded_images: Sequence[np.ndarray] | np.ndarray,
+        image_metas: Sequence[np.ndarray] | np.ndarray,
+        verbose: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Detect in images that `mold_inputs` made; boxes and masks fit the molded images.
 
         Args:
             molded_images: list of `[H, W, channels]` of one shape; image_metas: `[N, meta]`.
+            verbose: as in `detect`.
+
+        Returns:
+            As `detect`.
+
+        Raises:
+            ValueError: the model is in training mode; images of several shapes, or none.
         """
         self._need("inference", "detect_molded")
         shapes = {np.shape(image) for image in molded_images}
@@ -255,8 +274,18 @@ class MaskRCNN:
             )
         )
 
-    def mold_inputs(self, images):
-        """Images of one size as a batch `[N, H, W, channels]`, their metas and windows."""
+    def mold_inputs(
+        self, images: Sequence[np.ndarray] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Resize and normalise images for the network, see `detection.mold_inputs`.
+
+        Returns:
+            molded images `[N, H, W, channels]` float32; image metas `[N, meta]`; windows
+            `[N, (y1, x1, y2, x2)]` in pixels.
+
+        Raises:
+            ValueError: as `detection.mold_inputs`; images of several shapes after resizing.
+        """
         molded, metas, windows = detection.mold_inputs(images, self.config)
         shapes = sorted({image.shape for image in molded})
         if len(shapes) > 1:
@@ -266,19 +295,26 @@ class MaskRCNN:
             )
         return np.stack(molded), metas, windows
 
-    def unmold_detections(self, detections, mrcnn_mask, original_image_shape, image_shape, window):
-        """One image's outputs in pixels of the original, see `detection.unmold_detections`."""
+    def unmold_detections(
+        self,
+        detections: np.ndarray,
+        mrcnn_mask: np.ndarray,
+        original_image_shape: Sequence[int],
+        image_shape: Sequence[int],
+        window: Sequence[int] | np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Convert the outputs for one image to its pixels, see `detection.unmold_detections`."""
         return detection.unmold_detections(
             detections, mrcnn_mask, original_image_shape, image_shape, window
         )
 
     @functools.cached_property
-    def _anchors(self):
+    def _anchors(self) -> detection.AnchorCache:
         # Not in __init__, which subclasses replace.
         return detection.AnchorCache(self.config)
 
-    def get_anchors(self, image_shape) -> np.ndarray:
-        """Normalised anchors `[A, (y1, x1, y2, x2)]` of a molded image's shape."""
+    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
+        """Normalised anchors `[A, (y1, x1, y2, x2)]` for a molded image of this shape."""
         normalised = self._anchors(image_shape)
         self.anchors = self._anchors.pixels
         return normalised

@@ -1,13 +1,15 @@
-"""Pictures of images, objects and what the network made of them.
+"""Pictures of images, objects and detections.
 
-`display_*` shows: it makes a figure and puts it on the screen or into the notebook; given an `ax`
-it draws there and shows nothing. `draw_*` and `plot_*` draw on Axes, which they return, and never
-show. `save_instances` writes a picture file and needs no screen. `apply_mask` and `draw_box` paint
-into the array of an image.
+`display_*` makes a figure and shows it on the screen or in the notebook; given an `ax` it draws
+there and shows nothing. `draw_*` and `plot_*` draw on Axes, return them and never show.
+`save_instances` writes a picture file and needs no screen. `apply_mask` and `draw_box` paint into
+the array of an image.
 
-An image is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`; integers and floats of any range are brought to
-0..255. Boxes are pixels, (y2, x2) just outside; masks `[H, W, N]` bool; a colour is (red, green,
-blue) in 0..1.
+An image is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`; integers and floats of any range are scaled to
+0..255. Boxes are in pixels, (y2, x2) just outside; masks `[H, W, N]` bool; a colour is (red, green,
+blue) in 0..1, and may have an opacity.
+
+Colours, captions, scores and titles may be more than there are objects: the first ones are taken.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import colorsys
 import html
 import itertools
 import math
-import os
 import random
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib import patches, patheffects
@@ -30,17 +32,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrcnn.evaluation.image_ap import compute_matches
+from mrcnn.files import written_beside
 from mrcnn.geometry.masks import extract_bboxes, unmold_mask
+from mrcnn.types import PathLike
 
-# The original's name for where its checkout lay: the folder that holds `mrcnn`.
+Color: TypeAlias = Sequence[float] | np.ndarray
+Colors: TypeAlias = Sequence[Color] | np.ndarray
+Texts: TypeAlias = Sequence[str | None] | np.ndarray
+Box: TypeAlias = Sequence[float] | np.ndarray
+
+# The original's name for the folder of its checkout: here the folder that holds `mrcnn`.
 ROOT_DIR = str(Path(__file__).resolve().parents[1])
 
-# Pixels along the longer side of a saved picture, so that lines and captions on a small image are
-# thin next to its objects.
+# Lowest number of pixels along the longer side of a saved picture: on a small image, lines and
+# captions would cover the objects.
 SAVED_SIDE = 1200
 SAVED_DPI = 100
 
-CAPTION_POINTS = (7.0, 12.0)  # smallest that can be read, largest that does not shout
+CAPTION_POINTS = (7.0, 12.0)  # smallest and largest font size
 GRAY = (0.5, 0.5, 0.5)
 GREEN = (0.0, 1.0, 0.0)
 RED = (1.0, 0.0, 0.0)
@@ -50,10 +59,10 @@ RED = (1.0, 0.0, 0.0)
 
 
 def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float]]:
-    """N distinct colours, equally far from each other in hue, shuffled the same way every time.
+    """N colours of evenly spaced hues, in an order that looks random and is always the same.
 
     Args:
-        N: how many.
+        N: number of colours.
         bright: full brightness, else 0.7.
     """
     brightness = 1.0 if bright else 0.7
@@ -62,13 +71,14 @@ def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float
     return colors
 
 
-def apply_mask(image: np.ndarray, mask: np.ndarray, color, alpha: float = 0.5) -> np.ndarray:
+def apply_mask(image: np.ndarray, mask: np.ndarray, color: Color, alpha: float = 0.5) -> np.ndarray:
     """Blend a colour into an image where a mask is set, in place.
 
     Args:
         image: `[H, W, 3]`, values 0..255 of any dtype.
         mask: `[H, W]`, set where it is 1.
-        alpha: 0 leaves the image, 1 covers it.
+        color: `(red, green, blue)` in 0..1.
+        alpha: 0 leaves the image as it is, 1 covers it.
 
     Returns:
         The same image.
@@ -83,11 +93,11 @@ def apply_mask(image: np.ndarray, mask: np.ndarray, color, alpha: float = 0.5) -
     return image
 
 
-def draw_box(image: np.ndarray, box, color) -> np.ndarray:
+def draw_box(image: np.ndarray, box: Box, color: Color) -> np.ndarray:
     """Paint the outline of a box, two pixels wide, into an image, in place.
 
     Args:
-        image: `[H, W, C]`; box: `(y1, x1, y2, x2)`, cut to the image.
+        image: `[H, W, C]`; box: `(y1, x1, y2, x2)` in pixels, clipped to the image.
         color: C values in the image's own range.
 
     Returns:
@@ -118,20 +128,18 @@ def display_instances(
     ax: Axes | None = None,
     show_mask: bool = True,
     show_bbox: bool = True,
-    colors: Sequence | None = None,
-    captions: Sequence[str] | None = None,
+    colors: Colors | None = None,
+    captions: Texts | None = None,
 ) -> Axes:
-    """Show an image with its objects: `draw_instances` on a figure of its own, or on `ax`.
+    """Show an image with its objects: `draw_instances` on a new figure, or on `ax`.
 
     Args:
         figsize: width and height of the figure in inches.
-        ax: where to draw without showing; None for a new figure that is shown.
+        ax: Axes to draw on without showing them; None for a new figure that is shown.
         The rest is as in `draw_instances`.
     """
-    shown = ax is None
-    ax = _new_axes(figsize) if shown else ax
-    draw_instances(
-        ax,
+    drawn = draw_instances(
+        _new_axes(figsize) if ax is None else ax,
         image,
         boxes,
         masks,
@@ -144,9 +152,9 @@ def display_instances(
         colors=colors,
         captions=captions,
     )
-    if shown:
+    if ax is None:
         _show()
-    return ax
+    return drawn
 
 
 def draw_instances(
@@ -160,58 +168,60 @@ def draw_instances(
     title: str = "",
     show_mask: bool = True,
     show_bbox: bool = True,
-    colors: Sequence | None = None,
-    captions: Sequence[str] | None = None,
+    colors: Colors | None = None,
+    captions: Texts | None = None,
 ) -> Axes:
     """Draw an image with the outlines, masks, boxes and captions of its objects.
 
     Args:
         image: `[H, W]`, `[H, W, 1]` or `[H, W, 3]`.
         boxes: `[N, (y1, x1, y2, x2)]`; an object whose box is all zero is padding.
-        masks: `[H, W, N]`; class_ids: `[N]`, negative for a crowd; scores: `[N]` or None.
-        class_names: name of every class id, the background's included.
-        title: above the picture; empty, it says so when there are no objects.
+        masks: `[H, W, N]`; class_ids: `[N]`, negative for a crowd; scores: N or more, or None.
+        class_names: name of each class id, with the background's.
+        title: above the picture; if it is empty and there are no objects, it says so.
         show_mask: fill the outlines. show_bbox: draw the boxes.
-        colors: N colours, None for `random_colors`.
-        captions: N texts, None for class name and score.
+        colors: N or more colours; None or none for `random_colors`.
+        captions: N or more texts; None or none for class name and score.
 
     Raises:
         ValueError: sizes that disagree, or a class id without a name.
     """
-    _check_instances(image, boxes, masks, class_ids, scores, colors, captions)
+    _check_instances(image, boxes, masks, class_ids)
     count = len(boxes)
-    colors = _line_colors(count) if colors is None else colors
-    if captions is None:
+    if colors is None or not len(colors):
+        colors = _line_colors(count)
+    chosen = _first(count, "colors", colors)
+    if captions is None or not len(captions):
         captions = _captions(class_ids, class_names, scores)
     _draw_image(ax, image, title or ("" if count else "No objects"))
     # Large objects first: small ones in front of them stay visible.
     for i in np.argsort(-_areas(boxes), kind="stable"):
         if not np.any(boxes[i]):
             continue
-        _draw_outline(ax, masks[..., i], colors[i], fill=0.35 if show_mask else 0)
+        _draw_outline(ax, masks[..., i], chosen[i], fill=0.35 if show_mask else 0)
         if show_bbox:
-            _draw_rectangle(ax, boxes[i], colors[i], linewidth=1, alpha=0.8)
+            _draw_rectangle(ax, boxes[i], chosen[i], linewidth=1, alpha=0.8)
     _draw_captions(ax, boxes, captions, image.shape)
     return ax
 
 
 def save_instances(
-    path: str | os.PathLike,
+    path: PathLike,
     image: np.ndarray,
     result: dict[str, np.ndarray],
     class_names: Sequence[str],
     title: str = "",
 ) -> None:
-    """Write a picture of an image and what `detect` found in it; needs no screen.
+    """Write a picture of an image and its objects; needs no screen.
 
     The picture is 1200 pixels along its longer side, or as large as the image if that is more.
 
     Args:
-        path: the file; its ending chooses the format, `.png` or `.jpg` for two.
+        path: the file; its ending chooses the format, for example `.png` or `.jpg`.
         image: as given to `detect`.
         result: `rois`, `masks`, `class_ids` and perhaps `scores`: one dict of `detect`, or the
             ground truth.
-        class_names: name of every class id.
+        class_names: name of each class id.
         title: above the picture.
 
     Raises:
@@ -230,7 +240,9 @@ def save_instances(
         result.get("scores"),
         title=title,
     )
-    _save(figure, Path(path))
+    kind = Path(path).suffix[1:].lower()
+    with written_beside(path) as temporary:
+        figure.savefig(temporary, format=kind, bbox_inches="tight", pad_inches=0)
 
 
 def display_differences(
@@ -252,8 +264,8 @@ def display_differences(
 ) -> Axes:
     """Show ground truth (green) and predictions (red), captioned with score / IoU.
 
-    The IoU is that with the object which the prediction found, else with the object it overlaps
-    most.
+    The IoU is that with the object that the prediction matches, or else the highest with any
+    object.
 
     Args:
         gt_box: `[G, (y1, x1, y2, x2)]`; gt_class_id: `[G]`; gt_mask: `[H, W, G]`.
@@ -263,7 +275,7 @@ def display_differences(
         The rest is as in `display_instances`.
     """
     real = np.flatnonzero(np.any(np.reshape(pred_box, (-1, 4)) != 0, axis=1))
-    # The order in which compute_matches counts predictions.
+    # compute_matches counts predictions in this order.
     order = real[np.argsort(pred_score[real], kind="stable")[::-1]]
     _, pred_match, overlaps = compute_matches(
         gt_box,
@@ -303,29 +315,27 @@ def display_images(
     images: Sequence[np.ndarray],
     titles: Sequence[str] | None = None,
     cols: int = 4,
-    cmap=None,
-    norm=None,
+    cmap: Any = None,
+    norm: Any = None,
     interpolation: str | None = None,
 ) -> list[Axes]:
     """Show images in a grid.
 
     Args:
         images: `[H, W]`, `[H, W, 1]` or `[H, W, 3]` each, of any sizes.
-        titles: one an image.
-        cols: images in a row.
+        titles: at least one per image.
+        cols: images per row.
         cmap, norm: colours of images without channels, as in matplotlib's `imshow`; grey by
             default.
         interpolation: as in `imshow`.
 
     Returns:
-        One Axes an image.
+        One Axes per image.
 
     Raises:
-        ValueError: not as many titles as images.
+        ValueError: fewer titles than images.
     """
-    titles = [""] * len(images) if titles is None else titles
-    if len(titles) != len(images):
-        raise ValueError(f"{len(titles)} titles for {len(images)} images; give one an image.")
+    titles = [""] * len(images) if titles is None else _first(len(images), "titles", titles)
     rows = max(math.ceil(len(images) / cols), 1)
     figure = _new_figure((14, 14 * rows / cols))
     axes = []
@@ -351,8 +361,9 @@ def display_top_masks(
     """Show an image and, beside it, the masks of the classes that cover most of it.
 
     Args:
-        image: `[H, W, 3]`; mask: `[H, W, N]`; class_ids: `[N]`; class_names: of every class id.
-        limit: how many classes.
+        image: `[H, W, 3]`; mask: `[H, W, N]`; class_ids: `[N]`.
+        class_names: name of each class id.
+        limit: number of classes.
 
     Raises:
         ValueError: sizes that disagree, or a class id without a name.
@@ -363,11 +374,11 @@ def display_top_masks(
             "they are [H, W, N] and [N]."
         )
     areas = {i: np.count_nonzero(mask[..., class_ids == i]) for i in np.unique(class_ids)}
-    top = sorted((i for i in areas if areas[i]), key=areas.get, reverse=True)[:limit]
+    top = sorted((i for i in areas if areas[i]), key=lambda i: areas[i], reverse=True)[:limit]
     images, titles = [image], [f"H x W={image.shape[0]}x{image.shape[1]}"]
     for class_id in top:
         objects = mask[..., class_ids == class_id]
-        # Each object its own shade.
+        # Each object has a shade of its own.
         images.append((objects * np.arange(1, objects.shape[-1] + 1)).sum(axis=-1))
         titles.append(_class_name(class_id, class_names))
     blank = limit - len(top)
@@ -388,15 +399,15 @@ def draw_rois(
     class_names: Sequence[str],
     limit: int = 10,
 ) -> Axes:
-    """Draw a random choice of ROIs (dashed), what became of them (solid) and their masks.
+    """Draw randomly chosen ROIs (dashed), the refined ROIs (solid) and their masks.
 
     Args:
         image: `[H, W, 3]`.
         rois, refined_rois: `[N, (y1, x1, y2, x2)]`.
-        mask: `[N, h, w]` float, one mask in its ROI each, as the mask head gives it.
+        mask: `[N, h, w]` float, the mask head's output for each ROI.
         class_ids: `[N]`, 0 for a negative ROI.
-        class_names: name of every class id.
-        limit: how many ROIs at most.
+        class_names: name of each class id.
+        limit: largest number of ROIs.
     """
     count = len(rois)
     ids = np.random.permutation(count)[:limit]
@@ -427,7 +438,7 @@ def draw_boxes(
     boxes: np.ndarray | None = None,
     refined_boxes: np.ndarray | None = None,
     masks: np.ndarray | None = None,
-    captions: Sequence[str] | None = None,
+    captions: Texts | None = None,
     visibilities: Sequence[int] | None = None,
     title: str = "",
     ax: Axes | None = None,
@@ -436,18 +447,23 @@ def draw_boxes(
 
     Args:
         image: `[H, W, 3]`.
-        boxes, refined_boxes: `[N, (y1, x1, y2, x2)]`, one of the two or both.
+        boxes, refined_boxes: `[N, (y1, x1, y2, x2)]`; one of them may be None.
         masks: `[H, W, N]`.
-        captions: N texts.
-        visibilities: for each box 0 for grey and faint, 1 for coloured, 2 for solid; None for 1.
-        ax: where to draw, None for a new figure.
+        captions: N or more texts.
+        visibilities: N or more, for each box 0 for grey and faint, 1 for coloured, 2 for coloured
+            and not dashed; None for 1.
+        title: above the picture.
+        ax: Axes to draw on, None for a new figure.
 
     Raises:
-        ValueError: neither boxes nor refined boxes.
+        ValueError: neither boxes nor refined boxes; too few captions or visibilities.
     """
-    if boxes is None and refined_boxes is None:
+    captioned = boxes if refined_boxes is None else refined_boxes
+    if captioned is None:
         raise ValueError("draw_boxes needs boxes, refined_boxes or both; it got neither.")
-    count = len(boxes if boxes is not None else refined_boxes)
+    count = len(captioned)
+    if visibilities is not None:
+        visibilities = _first(count, "visibilities", visibilities)
     ax = _new_axes((12, 12)) if ax is None else ax
     _draw_image(ax, image, title)
     for i, color in enumerate(_line_colors(count)):
@@ -463,12 +479,12 @@ def draw_boxes(
         if masks is not None:
             _draw_outline(ax, masks[..., i], color, fill=0.35)
     if captions is not None:
-        _draw_captions(ax, boxes if refined_boxes is None else refined_boxes, captions, image.shape)
+        _draw_captions(ax, captioned, captions, image.shape)
     return ax
 
 
-def display_weight_stats(model) -> None:
-    """Show shape, least and largest value and spread of every weight, with a flag on odd ones.
+def display_weight_stats(model: Any) -> None:
+    """Show shape, minimum, maximum and standard deviation of each weight, and flag odd ones.
 
     Args:
         model: a `MaskRCNN`, or a Keras model.
@@ -477,9 +493,9 @@ def display_weight_stats(model) -> None:
     for weight in getattr(model, "keras_model", model).weights:
         values = weight.numpy()
         flag = _weight_flag(weight.name, values)
-        spread = (values.min(), values.max(), values.std())
+        numbers = (values.min(), values.max(), values.std())
         table.append(
-            [f"{weight.path}{flag}", str(values.shape), *(f"{number:+10.4f}" for number in spread)]
+            [f"{weight.path}{flag}", str(values.shape), *(f"{number:+10.4f}" for number in numbers)]
         )
     display_table(table)
 
@@ -488,10 +504,10 @@ def display_weight_stats(model) -> None:
 
 
 def plot_precision_recall(AP: float, precisions: np.ndarray, recalls: np.ndarray) -> Axes:
-    """Plot the curve that `compute_ap` returned at an IoU of 0.5.
+    """Plot the curve that `compute_ap` returned for an IoU threshold of 0.5.
 
     Args:
-        AP: its area; precisions, recalls: `[K]`.
+        AP: area under the curve; precisions, recalls: `[K]`.
     """
     ax = _new_axes(None)
     ax.set(
@@ -513,22 +529,26 @@ def plot_overlaps(
     class_names: Sequence[str],
     threshold: float = 0.5,
 ) -> Axes:
-    """Plot which prediction overlaps which object, and whether classes agree.
+    """Plot the IoU of each prediction with each object, and whether their classes agree.
 
     Args:
-        gt_class_ids: `[G]`; pred_class_ids: `[P]`, 0 for padding in both; pred_scores: `[P]`.
+        gt_class_ids: `[G]`; pred_class_ids: `[P]`, 0 for padding in both; pred_scores: P or more.
         overlaps: `[P, G]` IoU.
-        class_names: name of every class id.
-        threshold: overlaps above it are labelled "match" or "wrong".
+        class_names: name of each class id.
+        threshold: a higher IoU is labelled "match" or "wrong", by the classes.
+
+    Raises:
+        ValueError: fewer scores than predictions, or a class id without a name.
     """
     gt_class_ids = gt_class_ids[gt_class_ids != 0]
     pred_class_ids = pred_class_ids[pred_class_ids != 0]
     ax = _new_axes((12, 10))
     ax.imshow(overlaps, interpolation="nearest", cmap="Blues", vmin=0, vmax=1, aspect="auto")
     objects = [_class_name(i, class_names) for i in gt_class_ids]
+    scores = _first(len(pred_class_ids), "pred_scores", pred_scores)
     predictions = [
         f"{_class_name(i, class_names)} ({score:.2f})"
-        for i, score in zip(pred_class_ids, pred_scores, strict=False)
+        for i, score in zip(pred_class_ids, scores, strict=True)
     ]
     ax.set_xticks(range(len(objects)), objects, rotation=90)
     ax.set_yticks(range(len(predictions)), predictions)
@@ -539,7 +559,9 @@ def plot_overlaps(
             verdict = "\nmatch" if gt_class_ids[j] == pred_class_ids[i] else "\nwrong"
         color = "white" if overlap > 0.5 else "black"
         ax.text(j, i, f"{overlap:.2f}{verdict}", ha="center", va="center", fontsize=9, color=color)
-    ax.figure.tight_layout()
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.tight_layout()
     return ax
 
 
@@ -547,7 +569,7 @@ def plot_overlaps(
 
 
 def display_table(table: Sequence[Sequence]) -> None:
-    """Show rows of cells: as a table in a notebook, as aligned text elsewhere."""
+    """Show rows of cells: as an HTML table in a notebook, as aligned text elsewhere."""
     rows = [[str(cell) for cell in row] for row in table]
     if _in_notebook():
         from IPython.display import HTML, display
@@ -563,7 +585,7 @@ def display_table(table: Sequence[Sequence]) -> None:
 def _weight_flag(name: str, values: np.ndarray) -> str:
     if not np.all(np.isfinite(values)):
         return "*** not finite"
-    # Biases and the numbers of batch normalisation start out all equal; a kernel never does.
+    # Biases and weights of batch normalisation are all equal at first; a kernel never is.
     if name == "kernel" and values.min() == values.max():
         return "*** dead?"
     if np.abs(values).max() > 1000:
@@ -572,13 +594,13 @@ def _weight_flag(name: str, values: np.ndarray) -> str:
 
 
 def _in_notebook() -> bool:
-    """Does a notebook's kernel run this code? It has imported IPython already."""
+    """Does a notebook's kernel run this code? It would have imported IPython already."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and "IPKernelApp" in shell.config
 
 
-# ---- Strokes ------------------------------------------------------------------------------------
+# ---- Drawing on Axes ----------------------------------------------------------------------------
 
 
 def _draw_image(ax: Axes, image: np.ndarray, title: str) -> None:
@@ -590,25 +612,26 @@ def _draw_image(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.axis("off")
 
 
-def _draw_rectangle(ax: Axes, box, color, **style) -> None:
+def _draw_rectangle(ax: Axes, box: Box, color: Color, **style: Any) -> None:
     y1, x1, y2, x2 = box[:4]
-    # Axes count from the centre of the first pixel, boxes from its corner.
+    # The origin of Axes is the centre of the first pixel, that of boxes its corner.
     corner = (x1 - 0.5, y1 - 0.5)
-    ax.add_patch(patches.Rectangle(corner, x2 - x1, y2 - y1, fill=False, edgecolor=color, **style))
+    style["edgecolor"] = color
+    ax.add_patch(patches.Rectangle(corner, x2 - x1, y2 - y1, fill=False, **style))
 
 
-def _draw_refinement(ax: Axes, box, refined, color) -> None:
+def _draw_refinement(ax: Axes, box: Box, refined: Box, color: Color) -> None:
     _draw_rectangle(ax, refined, color, linewidth=2)
     ax.plot([box[1] - 0.5, refined[1] - 0.5], [box[0] - 0.5, refined[0] - 0.5], color=color)
 
 
-def _draw_outline(ax: Axes, mask: np.ndarray, color, fill: float) -> None:
-    """Outline `[H, W]`, its inside filled with this opacity; nothing for an empty mask."""
+def _draw_outline(ax: Axes, mask: np.ndarray, color: Color, fill: float) -> None:
+    """Draw the outline of a mask `[H, W]` and fill it with the opacity `fill`."""
     rings = _outlines(mask)
     if not rings:
         return
     rgb = tuple(color[:3])
-    # One path of all rings, holes running the other way round: holes stay empty.
+    # One path for all rings. Those of holes run in the other direction, so holes stay empty.
     path = mpath.Path.make_compound_path(*(mpath.Path(ring, closed=True) for ring in rings))
     ax.add_patch(
         patches.PathPatch(path, facecolor=(*rgb, fill), edgecolor=rgb, linewidth=1.5, zorder=1.5)
@@ -616,7 +639,7 @@ def _draw_outline(ax: Axes, mask: np.ndarray, color, fill: float) -> None:
 
 
 def _outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed lines around a mask `[H, W]` as `[K, (x, y)]` in pixels from a pixel's centre."""
+    """Closed lines around a mask `[H, W]`, each `[K, (x, y)]` from the first pixel's centre."""
     from skimage.measure import find_contours
 
     y1, x1, y2, x2 = extract_bboxes(mask[..., None])[0]
@@ -627,17 +650,20 @@ def _outlines(mask: np.ndarray) -> list[np.ndarray]:
     return [ring[:, ::-1] + (x1 - 1, y1 - 1) for ring in find_contours(inside, 0.5)]
 
 
-def _draw_captions(ax: Axes, boxes, captions: Sequence[str], image_shape) -> None:
-    """Write each caption at its box, where it covers least of those written before."""
+def _draw_captions(
+    ax: Axes, boxes: np.ndarray, captions: Texts, image_shape: Sequence[int]
+) -> None:
+    """Write each caption at its box, where it covers least of the captions before it."""
     points = _points_per_pixel(ax, image_shape)
     written = np.zeros((0, 4))
-    for box, caption in zip(boxes, captions, strict=True):
-        if not caption or not np.any(box):
+    for box, text in zip(boxes, _first(len(boxes), "captions", captions), strict=True):
+        if text is None or not str(text) or not np.any(box):
             continue
+        caption = str(text)
         y1, x1, y2, x2 = (float(side) for side in box[:4])
         object_side = points * math.sqrt(max(y2 - y1, 0) * max(x2 - x1, 0))
         size = float(np.clip(5 + 0.03 * object_side, *CAPTION_POINTS))
-        # A character of the default font is about 0.6 times as wide as it is large.
+        # A character of the default font is about 0.6 times as wide as its font size.
         height, width = 1.4 * size / points, 0.6 * size * len(caption) / points
         place = _place((y1, x1, y2, x2), height, width, written, image_shape)
         written = np.concatenate([written, place[None]])
@@ -653,29 +679,31 @@ def _draw_captions(ax: Axes, boxes, captions: Sequence[str], image_shape) -> Non
         )
 
 
-def _place(box, height: float, width: float, written: np.ndarray, image_shape) -> np.ndarray:
-    """Where a caption `height` x `width` goes: `(y1, x1, y2, x2)` in the image, near its box."""
+def _place(
+    box: Box, height: float, width: float, written: np.ndarray, image_shape: Sequence[int]
+) -> np.ndarray:
+    """Place of a caption of `height` x `width`: `(y1, x1, y2, x2)` in the image, near its box."""
     y1, x1, y2, x2 = box
     above, below, inside = y1 - height, y2, y1
-    # What is small would vanish behind its own caption.
+    # A small object would vanish behind its own caption.
     rows = (inside, above, below) if y2 - y1 > 5 * height else (above, below, inside)
     corners = np.array([(row, column) for row in rows for column in (x1, x2 - width)])
     room = np.maximum(np.array(image_shape[:2]) - (height, width), 0)
     corners = np.clip(corners, 0, room)
     places = np.concatenate([corners, corners + (height, width)], axis=1)
-    # argmin takes the first, which is the best liked, of those that cover equally little.
+    # Of places that cover equally little, argmin takes the first, the preferred one.
     return places[np.argmin(_covered(places, written))]
 
 
 def _covered(places: np.ndarray, written: np.ndarray) -> np.ndarray:
-    """Area of the places `[N, 4]` that others `[M, 4]` already cover, `[N]`."""
+    """Area of each of the places `[N, 4]` that the written ones `[M, 4]` cover, `[N]`."""
     corner = np.maximum(places[:, None, :2], written[None, :, :2])
     opposite = np.minimum(places[:, None, 2:], written[None, :, 2:])
     return np.prod(np.maximum(opposite - corner, 0), axis=-1).sum(axis=-1)
 
 
-def _points_per_pixel(ax: Axes, image_shape) -> float:
-    """How many points (1/72 inch) a pixel of the image will be across."""
+def _points_per_pixel(ax: Axes, image_shape: Sequence[int]) -> float:
+    """Width of a pixel of the image in points (1/72 inch)."""
     window = ax.get_window_extent()
     dots = min(window.height / image_shape[0], window.width / image_shape[1])
     return dots * 72 / ax.figure.dpi
@@ -700,22 +728,23 @@ def _as_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:
-    """Floats to 0..255: 0..1 and ranges beyond 255 are scaled, all else is taken as it is."""
+    """Floats to 0..255: values up to 1, or above 255, are scaled; others are taken as they are."""
     top = image.max(initial=0)
     scale = 255 if top <= 1 else 255 / top if top > 255 else 1
     return np.clip(np.round(image * scale), 0, 255).astype(np.uint8)
 
 
 def _line_colors(count: int) -> list[tuple[float, float, float]]:
-    """`random_colors` for thin lines: dark ones, blue above all, mixed with white."""
+    """`random_colors` for thin lines: dark colours, mainly blue, are mixed with white."""
     return [_lightened(color) for color in random_colors(count)]
 
 
-def _lightened(color) -> tuple[float, float, float]:
-    """The colour, or as much white in it as it takes to stand out on black."""
+def _lightened(color: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The colour, mixed with as much white as it needs to stand out on black."""
     luminance = float(np.dot(color, (0.2126, 0.7152, 0.0722)))
     white = max(0.0, (0.35 - luminance) / (1 - luminance))
-    return tuple(part + white * (1 - part) for part in color)
+    red, green, blue = (part + white * (1 - part) for part in color)
+    return red, green, blue
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
@@ -724,25 +753,35 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _joined(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray:
-    """`[H, W, N + M]`; masks without objects may be of any size."""
+    """`[H, W, N + M]`; of no masks, H and W may be anything."""
     if not masks1.shape[-1] or not masks2.shape[-1]:
         return masks1 if masks1.shape[-1] else masks2
     return np.concatenate([masks1, masks2], axis=-1)
 
 
-def _captions(class_ids, class_names, scores) -> list[str]:
+def _captions(
+    class_ids: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None
+) -> list[str]:
     names = [_class_name(i, class_names) for i in class_ids]
     if scores is None:
         return names
-    return [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+    shown = _first(len(names), "scores", scores)
+    return [f"{name} {score:.2f}" for name, score in zip(names, shown, strict=True)]
+
+
+def _first(count: int, name: str, values: Any) -> Any:
+    """The first `count` of the values that a caller gave under this name, which may be more."""
+    if len(values) < count:
+        raise ValueError(f"{name} holds {len(values)} of the {count} that are needed.")
+    return values[:count]
 
 
 def _class_name(class_id: int, class_names: Sequence[str]) -> str:
-    """Name of a class id; negative ones are crowds."""
+    """Name of a class id; a negative one is a crowd's."""
     if abs(class_id) >= len(class_names):
         raise ValueError(
-            f"class id {class_id} has no name: class_names holds {len(class_names)}, the "
-            "background's included."
+            f"class id {class_id} has no name: class_names holds {len(class_names)}, with the "
+            "background's."
         )
     return class_names[abs(class_id)] + (" (crowd)" if class_id < 0 else "")
 
@@ -755,27 +794,27 @@ def _check_mask_size(image: np.ndarray, masks: np.ndarray) -> None:
         )
 
 
-def _check_instances(image, boxes, masks, class_ids, scores, colors, captions) -> None:
+def _check_instances(
+    image: np.ndarray, boxes: np.ndarray, masks: np.ndarray, class_ids: np.ndarray
+) -> None:
     count = len(boxes)
-    others = {"class_ids": class_ids, "scores": scores, "colors": colors, "captions": captions}
-    lengths = {name: len(values) for name, values in others.items() if values is not None}
-    if {*lengths.values(), masks.shape[-1]} != {count}:
+    if not len(class_ids) == masks.shape[-1] == count:
         raise ValueError(
-            f"sizes disagree: boxes {np.shape(boxes)}, masks {masks.shape}, {lengths}; for N "
-            "boxes [N, 4] there are masks [H, W, N] and N of each."
+            f"sizes disagree: boxes {np.shape(boxes)}, masks {masks.shape}, class_ids "
+            f"{np.shape(class_ids)}; for N objects they are [N, 4], [H, W, N] and [N]."
         )
     if count:
         _check_mask_size(image, masks)
 
 
-def _new_figure(figsize) -> Figure:
-    """A figure that a notebook shows at the end of its cell."""
+def _new_figure(figsize: tuple[float, float] | None) -> Figure:
+    """A figure of pyplot, which a notebook shows at the end of its cell."""
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=figsize)
 
 
-def _new_axes(figsize) -> Axes:
+def _new_axes(figsize: tuple[float, float] | None) -> Axes:
     return _new_figure(figsize).add_subplot()
 
 
@@ -783,15 +822,6 @@ def _show() -> None:
     import matplotlib.pyplot as plt
 
     with warnings.catch_warnings():
-        # Without a screen the figure is still there to be saved.
+        # Without a screen nothing is shown, and the figure can still be saved.
         warnings.filterwarnings("ignore", message=".*(cannot show|cannot be shown)")
         plt.show()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write the figure beside `path`, then rename it: no half a picture is ever there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    kind = path.suffix[1:].lower()
-    figure.savefig(beside, format=kind, bbox_inches="tight", pad_inches=0)
-    beside.replace(path)

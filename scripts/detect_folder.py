@@ -1,11 +1,11 @@
-r"""Detect in the images of a folder, be they a million, and write what is found as it is found.
+r"""Detect in the images of a folder of any size; each result is written as soon as it is known.
 
     python scripts/detect_folder.py FOLDER --weights coco --output found.jsonl
     python scripts/detect_folder.py FOLDER --weights leaf.h5 --config config.json --output found \
         --classes healthy sick --format parquet --shard 0/3
 
-Run again, it goes on where it was interrupted. docs/detecting_folders.md tells what is written.
-The exit status is 0, or 3 where all is done but some images could not be read.
+Started again, it continues where it was interrupted. docs/detecting_folders.md describes the files.
+The exit status is 0, or 3 if all is done but some images could not be read.
 """
 
 from __future__ import annotations
@@ -15,27 +15,34 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The checkout this file lies in, for when the package is not installed.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
+# TensorFlow's estimates of the cost of operations fill pages; its errors still show.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn.config import Config  # noqa: E402
-from mrcnn.data.formats.coco import entries_by_id, read_json  # noqa: E402
-from mrcnn.detection.result_files import (  # noqa: E402
-    FORMATS,
-    open_jsonl,
-    open_parquet,
-    refuse_other_splits,
-    shard_ending,
-)
+from mrcnn.config import Config, read_settings  # noqa: E402
+from mrcnn.data.formats.coco import entries_by_id  # noqa: E402
+from mrcnn.files import read_json  # noqa: E402
+from mrcnn.messages import listed  # noqa: E402
 from samples.coco import coco  # noqa: E402
 
+# `mrcnn.detection` loads Keras, so functions import it: `--help` and most errors come at once.
+if TYPE_CHECKING:
+    from mrcnn.detection.result_files import Store
+
 SOME_UNREADABLE = 3
+FORMATS = ("jsonl", "parquet")
+# An output that ends in one of these is a file of JSON lines.
+JSONL_ENDINGS = (".jsonl", ".ndjson")
+# Files of these kinds are not written, whatever the format.
+OTHER_ENDINGS = (".csv", ".json", ".tsv", ".txt", ".xlsx", *JSONL_ENDINGS)
 
 # COCO's categories by their ids, which have gaps.
 # fmt: off
@@ -58,31 +65,79 @@ COCO_CATEGORIES = {
 # fmt: on
 
 
-def load_classes(arguments) -> list[tuple[int, str]] | None:
-    """Category id and name of the classes 1 to K; None where the network's number decides."""
+# ---- Classes and configuration -------------------------------------------------------------------
+
+
+def load_classes(arguments: argparse.Namespace) -> list[tuple[int, str]] | None:
+    """Category id and name of the classes 1 to K; None if they follow from the configuration."""
     names = arguments.classes
     if names and len(names) == 1 and names[0].lower().endswith(".json"):
         categories = entries_by_id(read_json(names[0]), "categories", names[0])
         return [(number, categories[number]["name"]) for number in sorted(categories)]
     if names:
         return list(enumerate(names, start=1))
-    if arguments.weights == "coco" or arguments.config is None:
+    if settings_file(arguments) is None:
         return list(COCO_CATEGORIES.items())
     return None
 
 
-def load_config(arguments, classes) -> Config:
-    """The configuration: of --config, else COCO's with as many classes, and the flags on top."""
-    if arguments.config:
-        config = coco.CocoConfig.from_json(arguments.config)
+def classes_of(config: Config) -> list[tuple[int, str]]:
+    """Category id and name of the classes 1 to K of a configuration.
+
+    The names are those of its CLASS_NAMES, with or without the background; else those of COCO if
+    NAME and NUM_CLASSES are COCO's; else numbers.
+    """
+    count = config.NUM_CLASSES - 1
+    names = getattr(config, "CLASS_NAMES", None)
+    if isinstance(names, (list, tuple)) and len(names) in (count, count + 1):
+        return list(enumerate(map(str, names[len(names) - count :]), start=1))
+    if config.NAME == "coco" and count == len(COCO_CATEGORIES):
+        return list(COCO_CATEGORIES.items())
+    print("Without --classes they are called by their numbers")
+    return [(number, str(number)) for number in range(1, count + 1)]
+
+
+def settings_file(arguments: argparse.Namespace) -> str | None:
+    """Path of --config, else of the config.json of a training beside the weights, else None."""
+    if arguments.config or arguments.weights == "coco":
+        return arguments.config
+    path = os.path.join(os.path.dirname(arguments.weights), "config.json")
+    # Other tools have files of this name too.
+    return path if os.path.isfile(path) and "NUM_CLASSES" in read_settings(path) else None
+
+
+def read_config(path: str) -> Config:
+    """The configuration of a file.
+
+    The file of a training has nearly all settings, and those that the user's Config class added.
+    In a file of differences an unknown name is an error.
+    """
+    known, values = coco.CocoConfig().names(), read_settings(path)
+    kind: type[Config] = coco.CocoConfig
+    own = [name for name in values if name not in known and name.isupper()]
+    if own and 2 * len(values.keys() & known) > len(known):
+        print(f"{path} has settings that detection does not use: {listed(own)}")
+        kind = type("ConfigOfFile", (coco.CocoConfig,), dict.fromkeys(own))
+    return kind.from_json(path)
+
+
+def load_config(arguments: argparse.Namespace, classes: Sequence | None) -> Config:
+    """The configuration of `settings_file`, else COCO's for these classes, changed by the flags."""
+    path = settings_file(arguments)
+    if path:
+        print(f"Settings are those of {path}")
+        trained = read_config(path)
     else:
-        config = coco.CocoConfig()
-        config.NUM_CLASSES = 1 + len(classes)
-    if config.IMAGE_RESIZE_MODE == "crop":
-        config.IMAGE_RESIZE_MODE = "pad64"
-        print("IMAGE_RESIZE_MODE is pad64: whole images at the scale of the crops of training")
-    if arguments.batch_size is not None:
-        config.GPU_COUNT, config.IMAGES_PER_GPU = 1, arguments.batch_size
+        trained = coco.CocoConfig()
+        trained.NUM_CLASSES = 1 + len(classes or COCO_CATEGORIES)
+    config = trained.for_detection()
+    if config.IMAGE_RESIZE_MODE != trained.IMAGE_RESIZE_MODE:
+        print(
+            f"IMAGE_RESIZE_MODE is {config.IMAGE_RESIZE_MODE}: whole images at the scale of the "
+            "crops of training"
+        )
+    batch_size = arguments.batch_size
+    config.IMAGES_PER_GPU = trained.BATCH_SIZE if batch_size is None else batch_size
     if arguments.min_confidence is not None:
         config.DETECTION_MIN_CONFIDENCE = arguments.min_confidence
     config.validate()
@@ -90,8 +145,14 @@ def load_config(arguments, classes) -> Config:
 
 
 def weights_file(weights: str) -> str:
-    """Path of the weights; the released ones of COCO are downloaded if need be."""
+    """Path of the weights; COCO's released ones are downloaded if they are not there.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if weights != "coco":
+        if not os.path.isfile(weights):
+            raise FileNotFoundError(f"there is no weight file {weights}; give a path, or coco.")
         return weights
     if not os.path.exists(coco.COCO_MODEL_PATH):
         from mrcnn.utils import download_trained_weights
@@ -100,34 +161,72 @@ def weights_file(weights: str) -> str:
     return coco.COCO_MODEL_PATH
 
 
-def open_results(arguments, settings: dict[str, str]):
-    """The results that --output, --format and --shard name, as a context."""
-    output, shard = arguments.output, arguments.shard
-    if arguments.format == "parquet":
+# ---- Output --------------------------------------------------------------------------------------
+
+
+def output_path(output: str, format: str) -> str:
+    """The file of JSON lines, or the folder of parquet files, that --output names.
+
+    Raises:
+        ValueError: its ending is that of another kind of file.
+    """
+    ending = os.path.splitext(output)[1].lower()
+    if format == "parquet":
+        if os.path.isfile(output) or ending in OTHER_ENDINGS:
+            raise ValueError(
+                f"--output is {output}; with --format parquet it is a folder, such as found."
+            )
+        return output
+    if os.path.isdir(output) or output.endswith(os.sep):
+        return os.path.join(output, "detections.jsonl")
+    if ending not in ("", *JSONL_ENDINGS):
+        raise ValueError(
+            f"--output is {output}; JSON lines are written to a file that ends in .jsonl or to a "
+            "folder that is there; with --format parquet they are a table in a folder."
+        )
+    return output
+
+
+def open_results(
+    output: str, format: str, shard: tuple[int, int], settings: dict[str, str]
+) -> AbstractContextManager[Store]:
+    """Open the results at `output_path`, or this shard's part of them."""
+    from mrcnn.detection.result_files import (
+        open_jsonl,
+        open_parquet,
+        refuse_other_splits,
+        shard_ending,
+    )
+
+    if format == "parquet":
         refuse_other_splits(output, "part", shard)
         return open_parquet(output, settings, f"part{shard_ending(shard)}")
-    if os.path.isdir(output) or output.endswith(os.sep):
-        output = os.path.join(output, "detections.jsonl")
     stem, ending = os.path.splitext(output)
     refuse_other_splits(os.path.dirname(output) or ".", os.path.basename(stem), shard)
     return open_jsonl(f"{stem}{shard_ending(shard)}{ending}", settings)
 
 
-def detect(arguments) -> int:
-    """Do what the command line says; the exit status."""
-    from mrcnn.detection.folder import detect_folder, run_settings
-    from mrcnn.model import MaskRCNN
+# ---- Command line --------------------------------------------------------------------------------
 
+
+def detect(arguments: argparse.Namespace) -> int:
+    """Do what the command line says; the exit status."""
     start = time.monotonic()
+    output = output_path(arguments.output, arguments.format)
+    weights = weights_file(arguments.weights)
     classes = load_classes(arguments)
     config = load_config(arguments, classes)
     if classes is None:
-        classes = [(number, str(number)) for number in range(1, config.NUM_CLASSES)]
-        print("Without --classes they are called by their numbers")
-    weights = weights_file(arguments.weights)
+        classes = classes_of(config)
+
+    from mrcnn.detection.folder import detect_folder, run_settings
+    from mrcnn.detection.image_names import check_folder
+    from mrcnn.model import MaskRCNN
+
+    check_folder(arguments.folder, arguments.recursive)
     settings = run_settings(config, arguments.folder, weights, classes)
-    with open_results(arguments, settings) as store:
-        model = MaskRCNN("inference", config, os.path.dirname(os.path.abspath(arguments.output)))
+    with open_results(output, arguments.format, arguments.shard, settings) as store:
+        model = MaskRCNN("inference", config, os.path.dirname(os.path.abspath(output)))
         model.load_weights(weights)
         counts = detect_folder(
             model,
@@ -145,38 +244,43 @@ def detect(arguments) -> int:
     return SOME_UNREADABLE if counts.failures + store.failed else 0
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="folder of images")
     add("--weights", required=True, metavar="FILE", help="a weight file, or coco")
-    add("--config", metavar="FILE.json", help="what differs from CocoConfig in samples/coco")
+    add(
+        "--config",
+        metavar="FILE.json",
+        help="settings that differ from CocoConfig in samples/coco (default: the config.json that "
+        "a training run left beside the weights)",
+    )
     add(
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="names of the classes, without the background, or an annotation file in COCO's "
+        help="names of the classes without the background, or an annotation file in COCO's "
         "format that has them (default: COCO's)",
     )
-    add("--output", required=True, metavar="FILE_OR_FOLDER", help="where to write")
+    add("--output", required=True, metavar="FILE_OR_FOLDER", help="file (.jsonl) or folder")
     add("--format", choices=FORMATS, default="jsonl", help="(default jsonl)")
     add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="do part I of N, from 0/N on")
-    add("--batch-size", type=int, metavar="N", help="images a batch")
-    add("--min-confidence", type=float, metavar="P", help="least score (default 0.7)")
-    add("--recursive", action="store_true", help="look into the folders in FOLDER too")
-    add("--limit", type=int, metavar="N", help="do no more than N images")
+    add("--batch-size", type=int, metavar="N", help="images per batch")
+    add("--min-confidence", type=float, metavar="P", help="lowest score (default 0.7)")
+    add("--recursive", action="store_true", help="also look into the folders in FOLDER")
+    add("--limit", type=int, metavar="N", help="do at most N images")
     return parser.parse_args(argv)
 
 
 def _shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not int(match[1]) < int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is none; of 3 there are 0/3, 1/3 and 2/3")
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; of 3 there are 0/3, 1/3 and 2/3")
     return int(match[1]), int(match[2])
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and do what it says."""
     return detect(parse_arguments(argv))
 

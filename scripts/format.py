@@ -1,11 +1,11 @@
-"""Turn an old submission into one that COCO's tools take.
+"""Convert an old submission to one that COCO's tools accept.
 
     python scripts/format.py OLD.json NEW.json
 
-A submission is a list with an entry a detection. Of old ones, the category may be a list of one
-number, run lengths a Python bytes literal such as "b'...'", a list of counts, and the box missing.
-NEW.json has integers, strings and a box: `{"image_id", "category_id", "bbox", "score",
-"segmentation": {"size", "counts"}}`.
+A submission is a list with one entry per detection. In an old one the category may be a list of one
+number, the run lengths may be the text of Python bytes such as "b'...'" or a list of counts, and
+the box may be missing. NEW.json has whole numbers, texts and a box: `{"image_id", "category_id",
+"bbox", "score", "segmentation": {"size", "counts"}}`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import argparse
 import ast
 import json
 import math
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # The checkout this file lies in, for when the package is not installed.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from mrcnn.data.formats.coco import read_json, segmentation_to_rle  # noqa: E402
+from mrcnn.data.formats.coco import segmentation_to_rle  # noqa: E402
+from mrcnn.files import read_json, write_text  # noqa: E402
 
 
-def format_results(old) -> list[dict]:
-    """Results in COCO's format from an old submission's list.
+def format_results(old: Any) -> list[dict[str, Any]]:
+    """Convert the list of an old submission to COCO's results format.
 
     Raises:
-        ValueError: an entry that cannot be understood, named by its position.
+        ValueError: an entry that cannot be converted, named by its position.
     """
     if not isinstance(old, list):
         raise ValueError(f"holds a {type(old).__name__}; a submission is a list of detections.")
@@ -43,8 +45,12 @@ def format_results(old) -> list[dict]:
     return results
 
 
-def format_result(entry) -> dict:
-    """One detection in COCO's format."""
+def format_result(entry: Any) -> dict[str, Any]:
+    """Convert one detection to COCO's results format.
+
+    Raises:
+        ValueError: it cannot be converted.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"is a {type(entry).__name__}; it must be an object.")
     rle = _run_lengths(entry.get("segmentation"))
@@ -57,27 +63,29 @@ def format_result(entry) -> dict:
     }
 
 
-def _number(entry, name) -> float:
+def _number(entry: dict[str, Any], name: str) -> float:
     value = entry.get(name)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(value)  # type: ignore[arg-type]  # anything may be there
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"has the {name} {entry.get(name)!r}; it must be a number.")
     return number
 
 
-def _whole_number(entry, name) -> int:
+def _whole_number(entry: dict[str, Any], name: str) -> int:
+    if type(entry.get(name)) is int:  # as a float it could lose digits
+        return entry[name]
     number = _number(entry, name)
     if number != int(number):
         raise ValueError(f"has the {name} {entry[name]!r}; it must be a whole number.")
     return int(number)
 
 
-def _run_lengths(segmentation) -> dict:
+def _run_lengths(segmentation: Any) -> dict[str, Any]:
     """`{"size": [height, width], "counts": str}` from run lengths in any form."""
     if not isinstance(segmentation, dict):
         raise ValueError(f"has the segmentation {segmentation!r}; it must be run lengths.")
@@ -87,14 +95,14 @@ def _run_lengths(segmentation) -> dict:
     if isinstance(counts, str) and counts[:2] in ("b'", 'b"'):
         try:
             counts = ast.literal_eval(counts).decode("ascii")
-        except (SyntaxError, ValueError) as error:
+        except (AttributeError, MemoryError, RecursionError, SyntaxError, ValueError) as error:
             raise ValueError(f"has run lengths that cannot be read: {counts[:40]!r}.") from error
     rle = segmentation_to_rle({"size": size, "counts": counts}, *size)
     return {"size": size, "counts": rle["counts"].decode("ascii")}
 
 
-def _box(box, rle) -> list[float]:
-    """`[x, y, width, height]`, of the mask where there is none."""
+def _box(box: Any, rle: dict[str, Any]) -> list[float]:
+    """`[x, y, width, height]`; the mask's box if there is none."""
     from pycocotools import mask as coco_mask
 
     if box is None:
@@ -104,9 +112,9 @@ def _box(box, rle) -> list[float]:
     return [_number({"bbox": value}, "bbox") for value in box]
 
 
-def main(argv=None) -> None:
-    """Read OLD.json, write NEW.json when all of it is understood."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read OLD.json, and write NEW.json if all of it can be converted."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("old", metavar="OLD.json", type=Path)
     parser.add_argument("new", metavar="NEW.json", type=Path)
     arguments = parser.parse_args(argv)
@@ -115,9 +123,7 @@ def main(argv=None) -> None:
         results = format_results(old)
     except ValueError as error:
         raise ValueError(f"{arguments.old}: {error}") from error
-    beside = arguments.new.with_name(arguments.new.name + ".part")
-    beside.write_text(json.dumps(results), encoding="utf-8")
-    os.replace(beside, arguments.new)
+    write_text(arguments.new, json.dumps(results))
     print(f"{len(results)} detections are in {arguments.new}")
 
 

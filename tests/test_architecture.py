@@ -86,6 +86,8 @@ visualize
 inspection
 mask_rcnn
 detection.result_files
+detection.image_names
+detection.progress
 detection.folder
 training.callbacks
 legacy

@@ -1,9 +1,11 @@
-"""Detection: images molded into a batch, the network, and its answers put back into pixels."""
+"""Detection: images to batches, batches through the network, its outputs back to pixels."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -13,39 +15,102 @@ from mrcnn.data.targets import pyramid_anchors
 from mrcnn.detection.model import DetectionModel
 from mrcnn.detection.molding import check_images, mold_one, unmold_detections
 from mrcnn.geometry.boxes import norm_boxes
+from mrcnn.nn.detections import DetectionLayer
+
+# Functions like `unmold_detections`, and functions like an AnchorCache: image shape to anchors.
+Unmold: TypeAlias = Callable[..., tuple]
+Anchors: TypeAlias = Callable[[Sequence[int]], np.ndarray]
+Item = TypeVar("Item")
+
+# What an AnchorCache may hold. 1024x1024 pixels take 12 MB of anchors and 25 ms to make them.
+ANCHOR_BYTES = 128 << 20
 
 
 class AnchorCache:
-    """Normalised anchors by image shape; making those of a large image takes a while.
+    """Normalised anchors by image shape; those used last are kept, up to `ANCHOR_BYTES`.
 
     Args:
-        config: its pyramid.
+        config: its RPN_ANCHOR_SCALES, RPN_ANCHOR_RATIOS, RPN_ANCHOR_STRIDE and BACKBONE_STRIDES.
 
     Attributes:
-        pixels: `[A, (y1, x1, y2, x2)]` of the shape last asked for, not normalised.
+        pixels: `[A, (y1, x1, y2, x2)]` in pixels, of the shape last asked for.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self._by_shape: dict[tuple, tuple] = {}
+        # The shape used last comes last.
+        self._by_shape: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
 
-    def __call__(self, image_shape) -> np.ndarray:
+    def __call__(self, image_shape: Sequence[int]) -> np.ndarray:
         """`[A, (y1, x1, y2, x2)]` float32, normalised, for a molded image of this shape."""
         shape = tuple(int(side) for side in image_shape[:2])
-        if shape not in self._by_shape:
-            pixels = pyramid_anchors(self.config, shape)
-            self._by_shape[shape] = pixels, norm_boxes(pixels, shape)
-        self.pixels, normalised = self._by_shape[shape]
+        # Threads of a server share a cache: each step is safe if another thread comes between.
+        anchors = self._by_shape.pop(shape, None) or self._make(shape)
+        self._by_shape[shape] = anchors
+        self._drop_oldest()
+        self.pixels, normalised = anchors
         return normalised
 
+    def _make(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        pixels = pyramid_anchors(self.config, shape)
+        return pixels, norm_boxes(pixels, shape)
 
-def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas) -> tuple:
-    """Detections `[B, D, 6]` and masks `[B, K, h, w, C]` for a batch of molded images of one shape.
+    def _drop_oldest(self) -> None:
+        """Keep the newest shapes that fit, and the last one whatever its size."""
+        held = 0
+        for number, (shape, arrays) in enumerate(reversed(list(self._by_shape.items()))):
+            held += sum(array.nbytes for array in arrays)
+            if number and held > ANCHOR_BYTES:
+                self._by_shape.pop(shape, None)
+
+
+@contextlib.contextmanager
+def all_scores(model: Any) -> Iterator[None]:
+    """Let a model detect as if DETECTION_MIN_CONFIDENCE were 0, as average precision needs it.
+
+    The first detection in this context makes one more trace of the network; later ones use it.
+
+    Args:
+        model: a `MaskRCNN` in inference mode. An object without a Keras model with a
+            DetectionLayer stays as it is.
+    """
+    network: Any = getattr(model, "keras_model", None)
+    layers = [
+        layer for layer in getattr(network, "layers", ()) if isinstance(layer, DetectionLayer)
+    ]
+    thresholds = [layer.min_confidence for layer in layers]
+    if not any(thresholds):
+        yield
+        return
+    # The trace of Keras' predict, which a DetectionModel does not use, has the threshold in it.
+    traced = network.predict_function
+    network.predict_function = None
+    for layer in layers:
+        layer.min_confidence = 0.0
+    try:
+        yield
+    finally:
+        for layer, threshold in zip(layers, thresholds, strict=True):
+            layer.min_confidence = threshold
+        network.predict_function = traced
+
+
+def predict(
+    model: keras.Model,
+    anchors: np.ndarray,
+    molded_images: Sequence[np.ndarray] | np.ndarray,
+    image_metas: Sequence[np.ndarray] | np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the network on a batch of molded images of one shape.
 
     Args:
         model: a DetectionModel, or any other with the outputs of `inference_graph`.
         anchors: `[A, (y1, x1, y2, x2)]`, normalised.
         molded_images: `[B, H, W, channels]`; image_metas: `[B, meta]`.
+
+    Returns:
+        detections `[B, D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end; masks
+        `[B, K, h, w, C]` of the first K detections.
     """
     images, metas = np.asarray(molded_images, np.float32), np.asarray(image_metas, np.float32)
     anchors = np.broadcast_to(np.float32(anchors), (len(images), *anchors.shape))
@@ -56,9 +121,20 @@ def predict(model: keras.Model, anchors: np.ndarray, molded_images, image_metas)
 
 
 def unmold_batch(
-    outputs, original_shapes, molded_shape, windows, unmold=unmold_detections
-) -> Iterator[dict]:
-    """The result of `detect` for each image of a batch; unmold is like `unmold_detections`."""
+    outputs: tuple[np.ndarray, np.ndarray],
+    original_shapes: Sequence[Sequence[int]],
+    molded_shape: Sequence[int],
+    windows: Sequence[Any],
+    unmold: Unmold = unmold_detections,
+) -> Iterator[dict[str, Any]]:
+    """The result of `detect` for each image of a batch.
+
+    Args:
+        outputs: of `predict`.
+        original_shapes: `(height, width, …)` of each image before molding; molded_shape: after.
+        windows: `(y1, x1, y2, x2)` of each image in pixels of the molded one.
+        unmold: a function like `unmold_detections`.
+    """
     detections, mrcnn_mask = outputs
     for index, (original_shape, window) in enumerate(zip(original_shapes, windows, strict=True)):
         rois, class_ids, scores, masks = unmold(
@@ -68,20 +144,29 @@ def unmold_batch(
 
 
 def detect(
-    model: keras.Model, config: Config, anchors: AnchorCache, images, unmold=unmold_detections
-) -> list[dict]:
+    model: keras.Model,
+    config: Config,
+    anchors: Anchors,
+    images: Sequence[np.ndarray] | np.ndarray,
+    unmold: Unmold = unmold_detections,
+) -> list[dict[str, Any]]:
     """Detect in any number of images of any sizes, BATCH_SIZE at a time.
 
     Args:
-        unmold: a function like `unmold_detections`.
+        model: see `predict`.
+        anchors: an AnchorCache.
         images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
+        unmold: a function like `unmold_detections`.
 
     Returns:
-        A dict an image, in order: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`
+        One dict per image, in order: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]`
         int32, scores `[N]` float32, masks `[H, W, N]` bool; best score first.
+
+    Raises:
+        ValueError: as `mold_inputs`.
     """
     if len(images):
-        check_images(images, config)
+        check_images(images)
     results: list = [None] * len(images)
     inputs = ((index, *mold_one(image, index, config)) for index, image in enumerate(images))
     for batch in batches_of_one_shape(inputs, config.BATCH_SIZE, lambda one: one[1].shape):
@@ -97,15 +182,21 @@ def detect(
 
 
 def batches_of_one_shape(
-    images: Iterable, size: int, shape_of: Callable, most: float = math.inf
-) -> Iterator[list]:
-    """Images in lists of `size`, those of one shape together; one without a shape comes at once.
+    images: Iterable[Item],
+    size: int,
+    shape_of: Callable[[Item], tuple[int, ...] | None],
+    most: float = math.inf,
+) -> Iterator[list[Item]]:
+    """Group images of one shape into batches.
 
     Args:
-        shape_of: function of an image, its shape or None.
-        most: when so many wait for others of their shape, those that wait longest go as they are.
+        size: images per batch.
+        shape_of: function from an image to its shape; an image whose shape is None makes a batch
+            of its own, at once.
+        most: number of images that may wait for others of their shape; when it is reached, the
+            shape that has waited longest becomes a batch, full or not.
     """
-    waiting: dict[tuple, list] = {}
+    waiting: dict[tuple[int, ...], list[Item]] = {}
     for image in images:
         shape = shape_of(image)
         if shape is None:

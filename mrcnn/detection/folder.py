@@ -1,43 +1,53 @@
-"""Detection over a folder of any size: names as a stream, images read ahead, results one by one.
+"""Detection over a folder of any size: images are read ahead, results are written one by one.
 
     with open_jsonl("found.jsonl", run_settings(config, "photos", "leaf.h5", classes)) as store:
         detect_folder(model, "photos", store, classes)
 
-While the network works on a batch, threads read and mold the images of the next ones, and another
-makes results of the last one. Of a folder of a million images nothing is kept but 16 bytes for each
-one that an earlier run did.
+While the network works on a batch, threads read and mold the images of the next batches, and one
+thread makes the results of the last batch. Memory does not grow with the number of images, except
+by 16 bytes for each image that an earlier run did.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import logging
 import os
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.data.dataset import read_image
 from mrcnn.detection import detector
+from mrcnn.detection.image_names import IMAGE_ENDINGS as IMAGE_ENDINGS
+from mrcnn.detection.image_names import as_text, check_folder, image_names, in_shard
 from mrcnn.detection.molding import mold_inputs, unmold_rle
-from mrcnn.detection.result_files import Store, digest
+from mrcnn.detection.progress import progress_line
+from mrcnn.detection.result_files import Store
+from mrcnn.evaluation.coco import coco_results
+from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
-IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Molded images that wait for others of their shape, in batches.
+# Number of batches of molded images that may wait for others of their shape.
 _WAITING_BATCHES = 4
 _MOST_THREADS = 16
 
+# Category id and name of the classes 1 to K.
+Classes = Sequence[tuple[int, str]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 class Counts(NamedTuple):
-    """What one call of `detect_folder` did: images, failures among them, and detections."""
+    """What one call of `detect_folder` did: images, failed images among them, and detections."""
 
     images: int
     failures: int
@@ -45,10 +55,10 @@ class Counts(NamedTuple):
 
 
 def detect_folder(
-    model,
-    folder: str | os.PathLike,
+    model: MaskRCNN,
+    folder: PathLike,
     store: Store,
-    classes: Sequence[tuple[int, str]],
+    classes: Classes,
     *,
     recursive: bool = False,
     shard: tuple[int, int] = (0, 1),
@@ -59,27 +69,30 @@ def detect_folder(
 
     Args:
         model: a `MaskRCNN` in inference mode.
+        folder: folder of images.
         store: from `open_jsonl` or `open_parquet`.
         classes: category id and name of the classes 1 to K.
-        recursive: look into folders inside, though not into links to folders.
-        shard: `(index, count)`: do one of `count` disjoint parts, the same whatever else is there.
-        limit: do no more than so many images.
-        read: makes an image of a path; what it raises as OSError or ValueError becomes the image's
-            result.
+        recursive: also look into the folders inside, but not into links to folders.
+        shard: `(index, count)`: do part `index` of `count` disjoint parts. A name stays in its part
+            when others come or go.
+        limit: largest number of images to do.
+        read: function from a path to an image; its OSErrors and ValueErrors become the result of
+            the image.
 
     Raises:
-        ValueError: a shard that does not exist, a Config that cannot detect, or another number of
-            classes than the network's.
-        FileNotFoundError: no images there.
+        ValueError: a shard that does not exist, a Config that cannot detect, or a number of classes
+            that is not the network's.
+        FileNotFoundError, NotADirectoryError: as `check_folder`.
     """
     _check(model.config, classes, shard, limit)
+    check_folder(folder, recursive)
     total = _count_left(folder, store, recursive, shard)
     total = total if limit is None else min(total, limit)
     names = (n for n in image_names(folder, recursive) if _is_ours(n, store, shard))
-    # A file that appeared since they were counted waits for the next run.
-    names = (name for name, _ in zip(names, range(total), strict=False))
+    # A file that appeared after the count waits for the next run.
+    names_to_do = itertools.islice(names, total)
     say, counts = progress_line(total), Counts(0, 0, 0)
-    for result in detect_names(model, folder, names, classes, read):
+    for result in detect_names(model, folder, names_to_do, classes, read):
         store.add(result)
         if "error" in result:
             logger.warning("%s", result["error"])
@@ -92,7 +105,8 @@ def detect_folder(
     return counts
 
 
-def _check(config: Config, classes, shard, limit) -> None:
+def _check(config: Config, classes: Classes, shard: tuple[int, int], limit: int | None) -> None:
+    """Refuse what no image could change, before the first image."""
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard is {index}/{count}; of 3 shards there are 0/3, 1/3 and 2/3.")
@@ -101,22 +115,21 @@ def _check(config: Config, classes, shard, limit) -> None:
     if len(classes) != config.NUM_CLASSES - 1:
         raise ValueError(
             f"there are {len(classes)} classes, and NUM_CLASSES is {config.NUM_CLASSES}: "
-            f"{config.NUM_CLASSES - 1} and the background; give one name a class."
+            f"{config.NUM_CLASSES - 1} and the background; give one name per class."
         )
-    # What no image could change is an error before the first, and not the result of each.
+    if config.IMAGE_RESIZE_MODE == "crop":
+        raise ValueError(
+            "IMAGE_RESIZE_MODE is 'crop', which is for training; build the model with "
+            "config.for_detection(), which shows it whole images."
+        )
     mold_inputs([np.zeros((64, 64, config.IMAGE_CHANNEL_COUNT), np.uint8)], config)
 
 
-def _count_left(folder, store: Store, recursive: bool, shard) -> int:
+def _count_left(folder: PathLike, store: Store, recursive: bool, shard: tuple[int, int]) -> int:
     images = left = 0
     for name in image_names(folder, recursive):
         images += 1
         left += _is_ours(name, store, shard)
-    if not images:
-        deeper = "" if recursive else "; recursive looks into the folders in it"
-        raise FileNotFoundError(
-            f"there are no images ({', '.join(IMAGE_ENDINGS)}) in {os.fspath(folder)}{deeper}."
-        )
     print(f"{images} images in {os.fspath(folder)}, {store.done} done before, {left} to do here")
     return left
 
@@ -126,86 +139,53 @@ def _is_ours(name: str, store: Store, shard: tuple[int, int]) -> bool:
     return in_shard(name, *shard) and not store.is_done(name)
 
 
-# ---- Names ---------------------------------------------------------------------------------------
-
-
-def image_names(folder: str | os.PathLike, recursive: bool = False) -> Iterator[str]:
-    """Names of a folder's images, relative to it, in no order but without a list of them.
-
-    Raises:
-        OSError: a folder that cannot be listed.
-    """
-    folders = [""]
-    while folders:
-        inside = folders.pop()
-        with os.scandir(os.path.join(folder, inside)) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.extend([f"{inside}{entry.name}/"] * recursive)
-                elif entry.name.lower().endswith(IMAGE_ENDINGS):
-                    yield inside + entry.name
-                elif recursive and entry.is_symlink() and entry.is_dir():
-                    logger.warning("%s is a link to a folder and is left out", entry.path)
-
-
-def in_shard(name: str, index: int, count: int) -> bool:
-    """Is a name in this one of `count` parts? A name stays in its part when others come or go."""
-    return int.from_bytes(digest(name)[:8], "little") % count == index
-
-
-def as_text(name: str) -> str:
-    r"""A file name as results have it: bytes that are no UTF-8 are written out, `caf\xe9.jpg`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 # ---- Images, batches, results --------------------------------------------------------------------
 
 
-class _Image(NamedTuple):
-    """An image on its way: as it was molded, or why it was not."""
+class _Molded(NamedTuple):
+    """An image that is ready for the network."""
 
     name: str
-    shape: tuple = ()  # as it was read
-    molded: np.ndarray | None = None
-    meta: np.ndarray | None = None
-    window: tuple = ()
-    error: str | None = None
+    shape: tuple[int, ...]  # as it was read
+    image: np.ndarray
+    meta: np.ndarray
+    window: np.ndarray
 
-    @property
-    def molded_shape(self) -> tuple | None:
-        return None if self.molded is None else self.molded.shape
+
+class _Unreadable(NamedTuple):
+    """An image that could not be read or molded, and why."""
+
+    name: str
+    error: str
 
 
 def detect_names(
-    model,
-    folder: str | os.PathLike,
+    model: MaskRCNN,
+    folder: PathLike,
     names: Iterable[str],
-    classes: Sequence[tuple[int, str]],
+    classes: Classes,
     read: Callable[[str], np.ndarray] = read_image,
 ) -> Iterator[dict[str, Any]]:
-    """The result of each image, as `result_files` writes it; in about the order of the names.
+    """The result of each image, in the form of `result_files`; in about the order of the names.
 
     Args:
-        as for `detect_folder`; names: relative to the folder.
+        names: of images, relative to the folder. The rest is as in `detect_folder`.
     """
     size, threads = model.config.BATCH_SIZE, _count_threads()
 
-    def load(name: str) -> _Image:
+    def load(name: str) -> _Molded | _Unreadable:
         return _load(os.path.join(folder, name), as_text(name), model.config, read)
 
-    def results(answer) -> list[dict]:
-        return list(_results(*answer, classes))
-
     images = map_ahead(load, names, threads, ahead=size + threads)
-    batches = detector.batches_of_one_shape(
-        images, size, lambda image: image.molded_shape, most=_WAITING_BATCHES * size
-    )
-    answers = ((batch, _predict(model, batch)) for batch in batches)
-    for of_batch in map_ahead(results, answers, threads=1, ahead=1):
-        yield from of_batch
+    batches = detector.batches_of_one_shape(images, size, _shape, most=_WAITING_BATCHES * size)
+    steps = (_run_network(model, batch, classes) for batch in batches)
+    for results in map_ahead(_call, steps, threads=1, ahead=1):
+        yield from results
 
 
-def map_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> Iterator:
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Iterator[Result]:
     """`map(function, items)` in threads, at most `ahead` results before they are asked for."""
     pool = ThreadPoolExecutor(threads)
     waiting: deque = deque()
@@ -220,74 +200,93 @@ def map_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _load(path: str, name: str, config: Config, read) -> _Image:
+def _load(
+    path: str, name: str, config: Config, read: Callable[[str], np.ndarray]
+) -> _Molded | _Unreadable:
     try:
         image = read(path)
         (molded,), (meta,), (window,) = mold_inputs([image], config)
     except (OSError, ValueError) as error:
-        return _Image(name, error=as_text(str(error)))
-    return _Image(name, np.shape(image), molded, meta, window)
+        return _Unreadable(name, as_text(str(error)))
+    return _Molded(name, np.shape(image), molded, meta, window)
 
 
-def _predict(model, batch: Sequence[_Image]) -> tuple | None:
-    """Detections and their masks; None for an image that was not read."""
-    shape = batch[0].molded_shape
-    if shape is None:
-        return None
-    molded, metas = np.stack([image.molded for image in batch]), [image.meta for image in batch]
-    return detector.predict(model.keras_model, model.get_anchors(shape), molded, metas)
+def _shape(image: _Molded | _Unreadable) -> tuple[int, ...] | None:
+    return image.image.shape if isinstance(image, _Molded) else None
 
 
-def _results(batch: Sequence[_Image], outputs: tuple | None, classes) -> Iterator[dict[str, Any]]:
-    if outputs is None:
-        yield from ({"file_name": image.name, "error": image.error} for image in batch)
-        return
-    shapes, windows = [image.shape for image in batch], [image.window for image in batch]
-    found = detector.unmold_batch(outputs, shapes, batch[0].molded_shape, windows, unmold_rle)
-    for image, detection in zip(batch, found, strict=True):
-        height, width = image.shape[:2]
-        yield {
-            "file_name": image.name,
-            "width": width,
-            "height": height,
-            "detections": _as_coco(detection, classes),
-        }
+def _run_network(
+    model: MaskRCNN, batch: Sequence[_Molded | _Unreadable], classes: Classes
+) -> Callable[[], list[dict[str, Any]]]:
+    """Run the network on a batch of one shape; the function returned makes the results."""
+    molded = [image for image in batch if isinstance(image, _Molded)]
+    if not molded:
+        unreadable = [image for image in batch if isinstance(image, _Unreadable)]
+        return functools.partial(_error_results, unreadable)
+    images, metas = np.stack([image.image for image in molded]), [image.meta for image in molded]
+    anchors = model.get_anchors(images.shape[1:])
+    outputs = detector.predict(model.keras_model, anchors, images, metas)
+    return functools.partial(_results, molded, outputs, classes)
 
 
-def _as_coco(detection: dict, classes: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
-    """One image's detections, of `detect` with run lengths for masks."""
-    found = zip(*(detection[k] for k in ("rois", "class_ids", "scores", "masks")), strict=True)
+def _call(function: Callable[[], Result]) -> Result:
+    return function()
+
+
+def _error_results(images: Sequence[_Unreadable]) -> list[dict[str, Any]]:
+    return [{"file_name": image.name, "error": image.error} for image in images]
+
+
+def _results(
+    images: Sequence[_Molded], outputs: tuple[np.ndarray, np.ndarray], classes: Classes
+) -> list[dict[str, Any]]:
+    found = detector.unmold_batch(
+        outputs,
+        [image.shape for image in images],
+        images[0].image.shape,
+        [image.window for image in images],
+        unmold_rle,
+    )
     return [
         {
-            "category_id": classes[class_id - 1][0],
-            "category_name": classes[class_id - 1][1],
-            "score": round(float(score), 6),
-            "bbox": [int(x1), int(y1), int(x2 - x1), int(y2 - y1)],
-            "segmentation": rle,
+            "file_name": image.name,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "detections": [_named(one, classes) for one in coco_results(image.name, detections)],
         }
-        for (y1, x1, y2, x2), class_id, score, rle in found
+        for image, detections in zip(images, found, strict=True)
     ]
 
 
+def _named(result: dict[str, Any], classes: Classes) -> dict[str, Any]:
+    """One of `coco_results` with its category's id and name, and numbers that are shorter."""
+    category_id, category_name = classes[result["category_id"] - 1]
+    return {
+        "category_id": category_id,
+        "category_name": category_name,
+        "score": round(result["score"], 6),
+        "bbox": [int(side) for side in result["bbox"]],
+        "segmentation": result["segmentation"],
+    }
+
+
 def _count_threads() -> int:
-    """As many as this process may use cores."""
-    mine = getattr(os, "sched_getaffinity", None)
-    return min(len(mine(0)) if mine else os.cpu_count() or 1, _MOST_THREADS)
+    """As many threads as this process may use cores, up to `_MOST_THREADS`."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
 
 
-# ---- What a run says -----------------------------------------------------------------------------
+# ---- Settings ------------------------------------------------------------------------------------
 
 
 def run_settings(
-    config: Config,
-    folder: str | os.PathLike,
-    weights: str | os.PathLike,
-    classes: Sequence[tuple[int, str]],
+    config: Config, folder: PathLike, weights: PathLike, classes: Classes
 ) -> dict[str, str]:
-    """What results depend on, in words: the folder, the weights' digest, classes, the Config.
+    """The settings that results depend on: folder, digest of the weights, classes and Config.
 
     Raises:
-        OSError: no such file of weights.
+        OSError: the weight file cannot be read.
     """
     sizes = ("GPU_COUNT", "IMAGES_PER_GPU", "BATCH_SIZE")
     values = {name: getattr(config, name) for name in config.names() if name not in sizes}
@@ -295,47 +294,14 @@ def run_settings(
         "folder": os.path.realpath(folder),
         "weights": f"SHA-256 {_sha256(weights)}",
         "classes": ", ".join(f"{number} {name}" for number, name in classes),
-        # A function's own text would have its address in it.
+        # The text of a function has its address in it, which differs from run to run.
         **{name: getattr(value, "__qualname__", str(value)) for name, value in values.items()},
     }
 
 
-def _sha256(path: str | os.PathLike) -> str:
+def _sha256(path: PathLike) -> str:
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()
-
-
-def progress_line(total: int) -> Callable[[int], None]:
-    """Function that says how many are done, how fast, and what is left; not more often than needed.
-
-    On a terminal a line that is written over each second, else a line a minute. The speed leaves
-    out what came before the first call, when the network is made.
-    """
-    on_terminal = sys.stdout.isatty()
-    every = 1 if on_terminal else 60
-    first, said = None, time.monotonic()
-
-    def say(done: int) -> None:
-        nonlocal first, said
-        now = time.monotonic()
-        first = first or (done, now)
-        if done < total and now - said < every:
-            return
-        said = now
-        speed = (done - first[0]) / max(now - first[1], 1e-9)
-        left = total - done
-        text = f"{done} of {total} images, {speed:.1f} images/s, {left} left"
-        if left and speed:
-            text += f", {_duration(left / speed)}"
-        end = "" if on_terminal and left else "\n"
-        print(f"\r{text:<70}" if on_terminal else text, end=end, flush=True)
-
-    return say
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -34,11 +34,15 @@ class DetectionModel(Network):
             masks `[B, K, h, w, C]` of the first K rows, K at least the largest number of detections
             in one image.
         """
-        return self._pass(images, image_metas, anchors)
+        # Read when a trace is made, so each threshold needs traces of its own.
+        threshold = self.get_layer("mrcnn_detection").min_confidence
+        if threshold not in self._passes:
+            self._passes[threshold] = DetectionPass(self)
+        return self._passes[threshold](images, image_metas, anchors)
 
     @functools.cached_property
-    def _pass(self) -> DetectionPass:
-        return DetectionPass(self)
+    def _passes(self) -> dict[float, DetectionPass]:
+        return {}
 
 
 def build_inference_model(config: Config) -> DetectionModel:

@@ -1,6 +1,11 @@
-"""Images as the network takes them, and its answers put back into pixels."""
+"""Molding and unmolding: images to inputs of the network, its outputs back to pixels of the images.
+
+Letters: N images or detections, D rows of the network's detections, C classes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,52 +14,56 @@ from mrcnn.data.image import match_channels, mold_image, resize_image
 from mrcnn.data.image_meta import compose_image_meta
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
 from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.resize import scaled_size
 from mrcnn.geometry.rle import mask_rle
 
 
-def mold_inputs(images, config: Config) -> tuple[list, np.ndarray, np.ndarray]:
-    """Images as the network takes them.
+def mold_inputs(
+    images: Sequence[np.ndarray] | np.ndarray, config: Config
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Resize and normalise images for the network.
 
     Args:
         images: list of `[H, W, channels]` or `[H, W]`, of any sizes, values 0..255.
-        config: IMAGE_RESIZE_MODE and its sizes, MEAN_PIXEL.
+        config: its IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM, IMAGE_MIN_SCALE, MEAN_PIXEL
+            and PIXEL_STD.
 
     Returns:
         molded images, list of `[h, w, channels]` float32; image metas `[N, meta]`; windows
-        `[N, (y1, x1, y2, x2)]` in pixels of the molded image, the part that is not padding.
+        `[N, (y1, x1, y2, x2)]`, the part of each molded image that is not padding, in pixels.
 
     Raises:
-        ValueError: something that is no image, or that does not fit the network; no images;
-            IMAGE_RESIZE_MODE "crop", which shows a part of an image only.
+        ValueError: no images; an array that is not an image or does not fit the network; an image
+            of which IMAGE_RESIZE_MODE "crop" would cut off a part.
     """
-    check_images(images, config)
+    check_images(images)
     inputs = [mold_one(image, index, config) for index, image in enumerate(images)]
     molded, metas, windows = zip(*inputs, strict=True)
     return list(molded), np.stack(metas), np.stack(windows)
 
 
-def mold_one(image, index: int, config: Config) -> tuple[np.ndarray, np.ndarray, tuple]:
-    """One image molded, its meta and its window; errors call it image `index`."""
+def mold_one(
+    image: np.ndarray, index: int, config: Config
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int]]:
+    """`mold_inputs` for one image: molded image, meta, window; errors name it by its index."""
     image = _checked(image, index, config)
-    resized, window, scale, _, _ = resize_image(
+    resized, window, scale, _, crop = resize_image(
         image,
         min_dim=config.IMAGE_MIN_DIM,
         max_dim=config.IMAGE_MAX_DIM,
         min_scale=config.IMAGE_MIN_SCALE,
         mode=config.IMAGE_RESIZE_MODE,
     )
+    if crop is not None:
+        _check_whole(image.shape, scale, crop, index)
     _check_divisible(resized, index)
     all_classes = np.zeros([config.NUM_CLASSES], np.int32)
     meta = compose_image_meta(0, image.shape, resized.shape, window, scale, all_classes)
     return mold_image(resized, config), meta, window
 
 
-def check_images(images, config: Config) -> None:
-    if config.IMAGE_RESIZE_MODE == "crop":
-        raise ValueError(
-            "IMAGE_RESIZE_MODE is 'crop', which cuts a random part out of each image, for training "
-            "only; 'square' or 'pad64' shows the network whole images."
-        )
+def check_images(images: Sequence[np.ndarray] | np.ndarray) -> None:
+    """Refuse one image in place of a list, and an empty list, with a ValueError."""
     if isinstance(images, np.ndarray) and images.ndim < 4:
         raise ValueError(
             f"images is one array of shape {images.shape}; it must be a list of images: [image]."
@@ -63,7 +72,7 @@ def check_images(images, config: Config) -> None:
         raise ValueError("images is empty; there must be at least one.")
 
 
-def _checked(image, index: int, config: Config) -> np.ndarray:
+def _checked(image: np.ndarray, index: int, config: Config) -> np.ndarray:
     image = np.asarray(image)
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(
@@ -77,6 +86,19 @@ def _checked(image, index: int, config: Config) -> np.ndarray:
     return match_channels(image, config.IMAGE_CHANNEL_COUNT)
 
 
+def _check_whole(
+    shape: tuple[int, ...], scale: float, crop: tuple[int, int, int, int], index: int
+) -> None:
+    """A random part of an image is for training; an image as large as the crop stays whole."""
+    whole = tuple(scaled_size(side, scale) for side in shape[:2])
+    if whole != crop[2:]:
+        raise ValueError(
+            f"image {index} is {whole[0]}x{whole[1]}, and IMAGE_RESIZE_MODE 'crop' would show the "
+            f"network a random {crop[2]}x{crop[3]} part of it, which is for training only; build "
+            "the model with config.for_detection(), which shows it whole images."
+        )
+
+
 def _check_divisible(image: np.ndarray, index: int) -> None:
     height, width = image.shape[:2]
     if height % 64 or width % 64:
@@ -87,32 +109,42 @@ def _check_divisible(image: np.ndarray, index: int) -> None:
 
 
 def unmold_detections(
-    detections, mrcnn_mask, original_image_shape, image_shape, window
+    detections: np.ndarray,
+    mrcnn_mask: np.ndarray,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[int] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One image's detections in pixels of the image as it was given.
+    """Convert the network's outputs for one image to pixels of the original image.
 
     Args:
         detections: `[D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end.
-        mrcnn_mask: `[D, h, w, classes]` in 0..1.
+        mrcnn_mask: `[D, h, w, C]` in 0..1.
         original_image_shape, image_shape: `(height, width, …)` before and after resizing.
-        window: `[(y1, x1, y2, x2)]` in pixels of the resized image.
+        window: `(y1, x1, y2, x2)` in pixels of the resized image.
 
     Returns:
         boxes `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]` int32, scores `[N]` float32,
-        masks `[height, width, N]` bool. Detections that round to no area are left out.
+        masks `[height, width, N]` bool. Boxes whose area rounds to zero are left out.
     """
     boxes, class_ids, scores, masks = _in_pixels(
         detections, mrcnn_mask, original_image_shape, image_shape, window
     )
-    # A mask after the other in memory; seen with the objects last, as the original had them.
+    # Each mask is contiguous in memory; the view has the objects last, as in the original.
     full_masks = np.zeros((len(boxes), *original_image_shape[:2]), bool)
     for full_mask, mask, box in zip(full_masks, masks, boxes, strict=True):
         paste_mask(full_mask, mask, box)
     return boxes, class_ids, scores, full_masks.transpose(1, 2, 0)
 
 
-def unmold_rle(detections, mrcnn_mask, original_image_shape, image_shape, window):
-    """`unmold_detections` with COCO's run lengths, `[N]` dicts, in place of full-size masks."""
+def unmold_rle(
+    detections: np.ndarray,
+    mrcnn_mask: np.ndarray,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[int] | np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict]]:
+    """`unmold_detections` with COCO run lengths, N dicts, in place of full-size masks."""
     boxes, class_ids, scores, masks = _in_pixels(
         detections, mrcnn_mask, original_image_shape, image_shape, window
     )
@@ -120,22 +152,29 @@ def unmold_rle(detections, mrcnn_mask, original_image_shape, image_shape, window
     return boxes, class_ids, scores, rles
 
 
-def _in_pixels(detections, mrcnn_mask, original_image_shape, image_shape, window):
-    """Boxes, class ids, scores, and masks `[N, h, w]` as the network made them."""
+def _in_pixels(
+    detections: np.ndarray,
+    mrcnn_mask: np.ndarray,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[int] | np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes in pixels, class ids, scores, and masks `[N, h, w]` of the size the network gives."""
     empty = np.flatnonzero(detections[:, 4] == 0)
     count = empty[0] if len(empty) else len(detections)
     class_ids = detections[:count, 4].astype(np.int32)
     scores = detections[:count, 5]
     masks = mrcnn_mask[np.arange(count), :, :, class_ids]
 
-    # From the resized image to its window, which shows the whole original.
-    window = norm_boxes(window, image_shape[:2])
-    origin = np.tile(window[:2], 2)
-    size = np.tile(window[2:] - window[:2], 2)
-    # A window one pixel high or wide has no extent in coordinates from centre to centre.
+    # From coordinates of the resized image to those of its window, which is the whole original.
+    shown = norm_boxes(np.asarray(window), image_shape[:2])
+    origin = np.tile(shown[:2], 2)
+    size = np.tile(shown[2:] - shown[:2], 2)
+    # Normalised coordinates go from the first pixel's centre to the last one's: a window that is
+    # one pixel high or wide has the size 0.
     boxes = (detections[:count, :4] - origin) / np.where(size > 0, size, 1)
     height, width = original_image_shape[:2]
-    # Only an image one pixel high or wide has boxes to clip, for the same reason.
+    # For the same reason, only an image one pixel high or wide has boxes to clip.
     boxes = denorm_boxes(boxes, (height, width))
     boxes = np.clip(boxes, 0, [height - 1, width - 1, height, width]).astype(np.int32)
     visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -1,4 +1,4 @@
-"""Results of detection on disk, in files that survive an interruption at any moment.
+"""Results of detection on disk, in files that stay whole when the process is killed at any moment.
 
     with open_jsonl("found.jsonl", settings) as store:
         if not store.is_done("a/1.jpg"):
@@ -8,8 +8,9 @@ A result is a dict with `file_name`, then `width`, `height` and `detections`, or
 these three. A detection has `category_id`, `category_name`, `score`, `bbox` `[x, y, width, height]`
 and `segmentation`, COCO's run lengths `{"size": [height, width], "counts": str}`.
 
-`open_jsonl` writes a line a result. `open_parquet` writes the same lines to a journal, and makes a
-part file of each 64 MB of them: a row a detection, and for an image without any a row without one.
+`open_jsonl` writes one line per result. `open_parquet` writes the same lines to a journal and makes
+a part file of each 64 MB of them, with one row per detection; an image without detections has one
+row too.
 """
 
 from __future__ import annotations
@@ -22,29 +23,31 @@ import json
 import logging
 import os
 import re
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from mrcnn.files import read_json, remove_leftovers, write_text, written_beside
+from mrcnn.messages import shortened
+from mrcnn.types import PathLike
+
 logger = logging.getLogger("mrcnn")
 
-FORMATS = ("jsonl", "parquet")
 PART_BYTES = 64 << 20
 _ROWS_AT_ONCE = 5000
-# A digest of 16 bytes: among a thousand million names, two are alike with a chance of 1e-21.
+# With digests of 16 bytes, the chance that two of a billion names have the same one is 1e-21.
 _DIGEST_BYTES = 16
 _BEGINNING = re.compile(rb'\{"file_name": ("(?:[^"\\]|\\.)*"), "(error)?')
 
 
 class Store(NamedTuple):
-    """Results that are written, and the way to add one.
+    """The results of earlier runs, and a function that adds a result.
 
     Attributes:
-        is_done: says whether an image, by its file name, has its result from an earlier run.
-        done, failed: how many have, and how many of these results are errors.
-        add: writes a result; it is safe on return.
+        is_done: function from a file name to whether an earlier run wrote its result.
+        done, failed: number of results of earlier runs, and of errors among them.
+        add: writes a result; a process that is killed afterwards does not lose it.
     """
 
     is_done: Callable[[str], bool]
@@ -54,51 +57,52 @@ class Store(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_jsonl(path: str | os.PathLike, settings: dict[str, str]) -> Iterator[Store]:
-    """Results as JSON lines; a file that is there is continued, a torn last line cut off.
+def open_jsonl(path: PathLike, settings: dict[str, str]) -> Iterator[Store]:
+    """Write results as JSON lines; an existing file is continued, an incomplete last line cut off.
 
     Args:
-        path: the file; `_<name>.settings.json` beside it remembers the settings.
-        settings: what the results depend on; those of one file have the same.
+        path: the file; `_<name>.settings.json` beside it keeps the settings.
+        settings: the settings that results depend on, the same for all results of a file.
 
     Raises:
-        ValueError: a file of other settings, or one that holds something else.
+        ValueError: the file holds results of other settings, or something else than results.
         OSError: another process writes to it.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
+    _prepare(folder)
     with _locked(path) as file:
         known = _read_lines(file, path)
         is_done, done, failed = _membership(known)
-        _keep_settings(os.path.join(folder, f"_{name}.settings.json"), settings, path)
+        _keep_settings(os.path.join(folder, f"_{name}.settings.json"), settings, path, done)
         yield Store(is_done, done, failed, lambda result: _add_line(file, result))
 
 
 @contextlib.contextmanager
 def open_parquet(
-    folder: str | os.PathLike,
+    folder: PathLike,
     settings: dict[str, str],
     name: str = "part",
     part_bytes: int = PART_BYTES,
 ) -> Iterator[Store]:
-    """Results as numbered parquet files `<name>-000000.parquet`, to be read as one table.
+    """Write results as numbered parquet files `<name>-000000.parquet`, to be read as one table.
 
     Columns: `file_name`, `width`, `height`, `error`, `category_id`, `category_name`, `score`,
-    `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, `segmentation`: COCO's `counts`, whose size is
+    `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, `segmentation`: COCO's `counts` of a mask of
     `[height, width]`.
 
     Args:
-        folder: of the parts; files that begin with `_` are the journal and the settings.
-        settings: as for `open_jsonl`.
-        part_bytes: a part is made of so many bytes of JSON lines.
+        folder: folder of the parts; files whose names begin with `_` are journal and settings.
+        settings: as in `open_jsonl`.
+        name: first part of the files' names.
+        part_bytes: bytes of JSON lines that make a part.
 
     Raises:
         ValueError, OSError: as `open_jsonl`; ImportError: pyarrow is not installed.
     """
     _import_pyarrow()
     folder = os.path.abspath(folder)
-    os.makedirs(folder, exist_ok=True)
+    _prepare(folder)
     journal = os.path.join(folder, f"_{name}.jsonl")
     with _locked(journal) as file:
         parts = _part_paths(folder, name)
@@ -106,8 +110,8 @@ def open_parquet(
         file.seek(0)
         known = itertools.chain(_read_parts(parts), _read_lines(file, journal))
         is_done, done, failed = _membership(known)
-        _keep_settings(os.path.join(folder, f"_{name}.settings.json"), settings, folder)
-        numbers = itertools.count(_part_number(parts[-1]) + 1 if parts else 0)
+        _keep_settings(os.path.join(folder, f"_{name}.settings.json"), settings, folder, done)
+        numbers = itertools.count(1 + max(map(_part_number, parts), default=-1))
 
         def make_part() -> None:
             _write_part(journal, os.path.join(folder, f"{name}-{next(numbers):06d}.parquet"))
@@ -119,21 +123,29 @@ def open_parquet(
                 make_part()
 
         yield Store(is_done, done, failed, add)
-        # Not after an error: the lines wait in the journal for the next run.
+        # After an error this is not reached: the lines wait in the journal for the next run.
         if file.tell():
             make_part()
 
 
-# ---- What is done --------------------------------------------------------------------------------
+def _prepare(folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)
+    remove_leftovers(folder)
+
+
+# ---- Results of earlier runs ---------------------------------------------------------------------
 
 
 def digest(name: str) -> bytes:
-    """16 bytes for a file name, the same on every machine."""
+    """A digest of a file name, 16 bytes, the same on every machine."""
     return hashlib.blake2b(name.encode("utf-8"), digest_size=_DIGEST_BYTES).digest()
 
 
 def _membership(known: Iterable[tuple[str, bool]]) -> tuple[Callable[[str], bool], int, int]:
-    """Function that says whether a name is among these, in 16 bytes a name; counts; failures."""
+    """A function that tells whether a name is known, number of names, number of errors.
+
+    The function keeps 16 bytes per name.
+    """
     digests, failed = bytearray(), 0
     for name, is_error in known:
         digests += digest(name)
@@ -149,43 +161,47 @@ def _membership(known: Iterable[tuple[str, bool]]) -> tuple[Callable[[str], bool
     return is_done, len(table), failed
 
 
-def _keep_settings(path: str, settings: dict[str, str], output: str) -> None:
-    """Write down the settings, or compare them with those that are.
+def _keep_settings(path: str, settings: dict[str, str], output: str, done: int) -> None:
+    """Write the settings, or compare them with those of the results that are there.
+
+    A run that failed before its first result leaves no settings that bind the next one.
+
+    Args:
+        path: the file of the settings; output: the file or folder of the results.
+        done: number of results that are there.
 
     Raises:
-        ValueError: they differ.
+        ValueError: results are there, and their settings differ.
     """
-    if not os.path.exists(path):
-        with open(f"{path}.part", "w", encoding="utf-8") as file:
-            file.write(json.dumps(settings, indent=2) + "\n")
-        os.replace(f"{path}.part", path)
+    if not done or not os.path.exists(path):
+        write_text(path, json.dumps(settings, indent=2) + "\n")
         return
-    with open(path, encoding="utf-8") as file:
-        before = json.load(file)
+    before = read_json(path)
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} does not hold the settings of a run; write to another place.")
     differ = [
-        f"{key} was {_shortened(before.get(key))} and is {_shortened(settings.get(key))}"
+        f"{key} was {shortened(before.get(key, 'nothing'))} and is "
+        f"{shortened(settings.get(key, 'nothing'))}"
         for key in {**before, **settings}
         if before.get(key) != settings.get(key)
     ]
     if differ:
         raise ValueError(
             f"{output} has results of other settings: {'; '.join(differ)}. Write to another "
-            f"place, or delete {path} to add to them all the same."
+            f"place, or delete {path} to add to them nevertheless."
         )
 
 
-def _shortened(text: str | None) -> str:
-    return textwrap.shorten(text, 60, placeholder=" …") if text else "nothing"
-
-
-def refuse_other_splits(folder: str | os.PathLike, name: str, shard: tuple[int, int]) -> None:
-    """Check that the results in a folder are of as many shards as this one is of.
+def refuse_other_splits(folder: PathLike, name: str, shard: tuple[int, int]) -> None:
+    """Check that all results in a folder are of the same number of shards.
 
     Args:
-        name: the files' name before `shard_ending`; shard: `(index, count)`.
+        folder: the folder of the results; it need not be there.
+        name: the files' name before `shard_ending`.
+        shard: `(index, count)` of this run.
 
     Raises:
-        ValueError: a file there is of another number of shards: images would be done twice.
+        ValueError: a file is of another number of shards, so that images would be done twice.
     """
     ours = re.compile(rf"_?{re.escape(name)}(?:-\d+-of-(\d+))?(?:-\d{{6,}})?\.\w+")
     for other in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -199,7 +215,7 @@ def refuse_other_splits(folder: str | os.PathLike, name: str, shard: tuple[int, 
 
 
 def shard_ending(shard: tuple[int, int]) -> str:
-    """`-0-of-3` for the first of three shards, nothing for the only one."""
+    """`-0-of-3` for the first of three shards; nothing if there is one shard."""
     return f"-{shard[0]}-of-{shard[1]}" if shard[1] > 1 else ""
 
 
@@ -207,8 +223,8 @@ def shard_ending(shard: tuple[int, int]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: str):
-    """A file to read and append to, for one process alone as long as it lives."""
+def _locked(path: str) -> Iterator[IO[bytes]]:
+    """Open a file to read and append; other processes cannot, until it is closed."""
     with open(path, "a+b") as file:
         try:
             import fcntl
@@ -218,17 +234,17 @@ def _locked(path: str):
             raise OSError(
                 f"another process is writing to {path}; wait for it, or write to another place."
             ) from error
-        except (ImportError, OSError) as error:  # no such system, no such file system
-            logger.warning("%s cannot be locked (%s): let one process alone write it", path, error)
+        except (ImportError, OSError) as error:  # a system or file system without locks
+            logger.warning("%s cannot be locked (%s): let only one process write it", path, error)
         file.seek(0)
         yield file
 
 
-def _read_lines(file, path: str) -> Iterator[tuple[str, bool]]:
-    """`(file name, is it an error)` of each line; a torn last line is cut off.
+def _read_lines(file: IO[bytes], path: str) -> Iterator[tuple[str, bool]]:
+    """`(file name, is it an error)` of each line; an incomplete last line is cut off.
 
     Raises:
-        ValueError: a line that is none of ours.
+        ValueError: a line that `open_jsonl` did not write.
     """
     end = 0
     for number, line in enumerate(file, start=1):
@@ -237,11 +253,11 @@ def _read_lines(file, path: str) -> Iterator[tuple[str, bool]]:
             end += len(line)
             yield json.loads(match[1]), match[2] is not None
         elif not line.endswith(b"\n") and (number > 1 or _may_begin_a_line(line)):
-            logger.warning("%s ended in a torn line; its %d bytes are cut off", path, len(line))
+            logger.warning("%s ends in an incomplete line; %d bytes are cut off", path, len(line))
             file.truncate(end)
         else:
             raise ValueError(
-                f'{path}: line {number} is no result, which begins with {{"file_name": "…": '
+                f'{path}: line {number} is not a result, which begins with {{"file_name": "…": '
                 f"{line[:60]!r}; write to another place."
             )
     file.seek(0, os.SEEK_END)
@@ -252,17 +268,17 @@ def _may_begin_a_line(line: bytes) -> bool:
     return line.startswith(beginning) or beginning.startswith(line)
 
 
-def _add_line(file, result: dict[str, Any]) -> None:
+def _add_line(file: IO[bytes], result: dict[str, Any]) -> None:
     file.write(json.dumps(result).encode("ascii") + b"\n")
     file.flush()
 
 
-def _empty(file) -> None:
+def _empty(file: IO[bytes]) -> None:
     file.truncate(0)
     file.seek(0)
 
 
-def read_jsonl(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: PathLike) -> Iterator[dict[str, Any]]:
     """The results of a file that `open_jsonl` wrote, one at a time."""
     with open(path, "rb") as file:
         yield from map(json.loads, file)
@@ -271,7 +287,7 @@ def read_jsonl(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
 # ---- Parquet -------------------------------------------------------------------------------------
 
 
-def _import_pyarrow():
+def _import_pyarrow() -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -284,16 +300,16 @@ def _import_pyarrow():
 
 def _part_paths(folder: str, name: str) -> list[str]:
     paths = glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(name)}-*.parquet"))
-    return sorted(path for path in paths if _part_number(path, name) is not None)
+    part = re.compile(rf"{re.escape(name)}-\d{{6,}}\.parquet")
+    return sorted(path for path in paths if part.fullmatch(os.path.basename(path)))
 
 
-def _part_number(path: str, name: str = "") -> int | None:
-    match = re.fullmatch(rf"{re.escape(name) or '.*'}-(\d{{6,}})\.parquet", os.path.basename(path))
-    return int(match[1]) if match else None
+def _part_number(path: str) -> int:
+    return int(os.path.splitext(path)[0].rpartition("-")[2])
 
 
 def _read_parts(paths: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """`(file name, is it an error)` of each image; its rows stand together, in one part."""
+    """`(file name, is it an error)` of each image; its rows are adjacent and in one part."""
     pyarrow = _import_pyarrow()
     for path in paths:
         last = None
@@ -306,8 +322,8 @@ def _read_parts(paths: Iterable[str]) -> Iterator[tuple[str, bool]]:
                     last = name
 
 
-def _drop_lines_of(parts: list[str], file, journal: str) -> None:
-    """Empty the journal if its lines are in the last part: a run ended between the two steps."""
+def _drop_lines_of(parts: Sequence[str], file: IO[bytes], journal: str) -> None:
+    """Empty the journal if its lines are in the last part: the run ended between the two steps."""
     if not parts:
         return
     in_journal = next(_read_lines(file, journal), None)
@@ -316,22 +332,19 @@ def _drop_lines_of(parts: list[str], file, journal: str) -> None:
 
 
 def _write_part(journal: str, path: str) -> None:
-    """The journal's results as a parquet file, which gets its name when it is complete."""
+    """Write the journal's results to a parquet file; on return it is safe to empty the journal."""
     pyarrow = _import_pyarrow()
-    folder, name = os.path.split(path)
-    beside = os.path.join(folder, f"_{name}.part")
     rows = itertools.chain.from_iterable(map(_rows, read_jsonl(journal)))
     schema = _schema(pyarrow)
-    with open(beside, "wb") as file:
-        with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-            while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-                writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
-        file.flush()
-        os.fsync(file.fileno())  # the journal is emptied next
-    os.replace(beside, path)
+    with (
+        written_beside(path) as temporary,
+        pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 
 
-def _schema(pyarrow):
+def _schema(pyarrow: Any) -> Any:
     text, whole, number = pyarrow.string(), pyarrow.int32(), pyarrow.float64()
     columns = {
         "file_name": text,
@@ -351,7 +364,7 @@ def _schema(pyarrow):
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row a detection; what is not there is null."""
+    """One row per detection, or one row without a detection; missing values are null."""
     image = {key: result.get(key) for key in ("file_name", "width", "height", "error")}
     for detection in result.get("detections") or [None]:
         if detection is None:

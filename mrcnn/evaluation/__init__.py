@@ -1,7 +1,8 @@
-"""How good detections are: of one image, and of a data set as COCO measures it."""
+"""Measuring detections: AP and recall of one image, COCO figures of a data set."""
 
 from mrcnn.evaluation.coco import COCO_FIGURES as COCO_FIGURES
 from mrcnn.evaluation.coco import IOU_TYPES as IOU_TYPES
+from mrcnn.evaluation.coco import Detector as Detector
 from mrcnn.evaluation.coco import ap_by_class as ap_by_class
 from mrcnn.evaluation.coco import chosen_images as chosen_images
 from mrcnn.evaluation.coco import coco_figures as coco_figures
@@ -10,7 +11,6 @@ from mrcnn.evaluation.coco import coco_results as coco_results
 from mrcnn.evaluation.coco import detect_results as detect_results
 from mrcnn.evaluation.coco import encode_masks as encode_masks
 from mrcnn.evaluation.coco import evaluate as evaluate
-from mrcnn.evaluation.coco import evaluate_coco as evaluate_coco
 from mrcnn.evaluation.coco import run_coco_eval as run_coco_eval
 from mrcnn.evaluation.coco import source_scope as source_scope
 from mrcnn.evaluation.coco import summary as summary

@@ -1,15 +1,13 @@
-"""How good detections are: of one image as the notebooks look at it, of a data set as COCO does.
-
-Letters: G objects of the ground truth, P predictions, H and W an image's height and width.
-
-`compute_ap` and its family look at one image and at all its classes together. Figures to compare
-with others' come from COCO's own tool, pycocotools, and take a whole data set:
+"""COCO figures of a data set, computed by COCO's own tool, pycocotools.
 
     figures = evaluate(model, dataset)               # {"bbox": {"AP": ...}, "segm": {...}}
     print(summary(figures["segm"]))
 
-`evaluate` is steps that also stand alone: `detect_results`, `coco_ground_truth` or the annotation
-file a data set came from (then `with_source_ids`), `run_coco_eval`, `coco_figures`.
+The steps of `evaluate` can also be called one by one: `detect_results`; `coco_ground_truth`, or the
+annotation file that the data set was read from (then `with_source_ids`); `run_coco_eval`;
+`coco_figures`.
+
+Letters: N objects, P predictions, H and W an image's height and width.
 """
 
 from __future__ import annotations
@@ -18,9 +16,11 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from mrcnn.data.dataset import Dataset
 
 if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn must stay cheap
     from pycocotools.coco import COCO
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn m
 
 IOU_TYPES = ("bbox", "segm")
 
-# The twelve figures in pycocotools' order: (measure, IoU, size of object, detections an image).
+# The twelve figures in pycocotools' order: (measure, IoU, object size, detections per image).
 COCO_FIGURES = {
     "AP": ("Precision  (AP)", "0.50:0.95", "all", 100),
     "AP50": ("Precision  (AP)", "0.50", "all", 100),
@@ -45,38 +45,44 @@ COCO_FIGURES = {
 }
 
 
-# ---- One image ----------------------------------------------------------------------------------
+class Detector(Protocol):
+    """What evaluation needs of a model; `MaskRCNN` in inference mode has it."""
 
+    config: Any
 
-# ---- A data set, as COCO does -------------------------------------------------------------------
+    def detect(self, images: list[np.ndarray]) -> list[dict[str, Any]]:
+        """One dict per image: `rois`, `class_ids`, `scores` and `masks`."""
 
 
 def evaluate(
-    model,
-    dataset,
+    model: Detector,
+    dataset: Dataset,
     image_ids: Sequence[int] | None = None,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     coco_gt: COCO | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Detect on images of a data set and score boxes and masks as COCO does.
+    """Detect on images of a data set and compute COCO figures of boxes and masks.
 
-    Of each class COCO counts the 100 best detections an image, so that an image with more objects
-    than that cannot reach 1.
+    Detections of any score count, whatever the model's DETECTION_MIN_CONFIDENCE, because average
+    precision ranks them all. COCO counts the 100 best detections per image and class: an image
+    with more objects of a class cannot reach 1.
 
     Args:
         model: a `MaskRCNN` in inference mode.
-        dataset: a prepared `Dataset`; class ids are those the model was trained with.
-        image_ids: images to look at, None for all.
-        limit: at most so many of them, None or 0 for all.
-        progress: called with (images done, images in all) after every image.
-        coco_gt: the ground truth as its authors published it, `COCO(path)` of the annotation file
-            that `dataset` was read from: boxes and areas are the file's. Without it they are those
-            of the data set's masks.
+        dataset: a prepared `Dataset` with the class ids that the model was trained with.
+        image_ids: ids of the images to evaluate on; None for all.
+        limit: evaluate on the first `limit` of them; None or 0 for all.
+        progress: function that is called after each image with (images done, images in all).
+        coco_gt: `COCO(path)` of the annotation file that `dataset` was read from; its boxes and
+            areas are the ground truth then. Without it they are computed from the data set's masks.
 
     Returns:
         `{"bbox": figures, "segm": figures}`, each with the keys of `COCO_FIGURES`, in 0..1;
         -1 where the data set has no object of that size.
+
+    Raises:
+        ValueError: as `coco_ground_truth` and `run_coco_eval`.
     """
     image_ids = chosen_images(dataset, image_ids, limit)
     if coco_gt is None:
@@ -95,38 +101,44 @@ def evaluate(
 
 
 def chosen_images(
-    dataset, image_ids: Sequence[int] | None = None, limit: int | None = None
+    dataset: Dataset, image_ids: Sequence[int] | None = None, limit: int | None = None
 ) -> list[int]:
-    """Image ids to look at: all of the data set or those given, each once, at most `limit`."""
+    """The given image ids or all of the data set, each once; the first `limit` unless it is 0."""
     return _distinct(dataset.image_ids if image_ids is None else image_ids)[: limit or None]
 
 
 def detect_results(
-    model,
-    dataset,
+    model: Detector,
+    dataset: Dataset,
     image_ids: Sequence[int] | None = None,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """What a model detects on images of a data set, in COCO's results format.
+    """Detect on images of a data set; the detections in COCO's results format.
 
     Args:
-        model, dataset, image_ids, limit, progress: as `evaluate` takes them.
+        model, dataset, image_ids, limit, progress: as in `evaluate`.
 
     Returns:
-        Results as `coco_results` makes them, with the data set's internal image and class ids.
+        `coco_results` of all images, detections of any score, with the data set's internal image
+        and class ids.
     """
+    # Imported here because it loads Keras, which the drawing of results does not need.
+    from mrcnn.detection.detector import all_scores
+
     image_ids = chosen_images(dataset, image_ids, limit)
     results = []
-    for done, (image_id, detection) in enumerate(_detect_all(model, dataset, image_ids), start=1):
-        results += coco_results(image_id, detection)
-        if progress is not None:
-            progress(done, len(image_ids))
+    with all_scores(model):
+        detections = _detect_all(model, dataset, image_ids)
+        for done, (image_id, detection) in enumerate(detections, start=1):
+            results += coco_results(image_id, detection)
+            if progress is not None:
+                progress(done, len(image_ids))
     return results
 
 
-def with_source_ids(dataset, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results with the ids that images and classes have at their source, such as COCO's own."""
+def with_source_ids(dataset: Dataset, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results with the image and category ids of the annotation file, such as COCO's own."""
     return [
         {
             **result,
@@ -137,21 +149,24 @@ def with_source_ids(dataset, results: Sequence[dict[str, Any]]) -> list[dict[str
     ]
 
 
-def source_scope(dataset, image_ids: Sequence[int]) -> dict[str, list]:
-    """What `run_coco_eval` is to look at: the source's ids of these images and of all classes."""
+def source_scope(dataset: Dataset, image_ids: Sequence[int]) -> dict[str, list]:
+    """The annotation file's ids of some images and of all classes, for `run_coco_eval`."""
     return {
         "image_ids": [dataset.image_info[image_id]["id"] for image_id in image_ids],
         "category_ids": [info["id"] for info in dataset.class_info[1:]],
     }
 
 
-def coco_ground_truth(dataset, image_ids: Sequence[int] | None = None) -> COCO:
-    """The ground truth of a data set as pycocotools holds it, built in memory.
+def coco_ground_truth(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
+    """Build the ground truth of a data set in memory, as a `COCO` of pycocotools.
+
+    A mask without a pixel is left out, because no detection could match it. This is warned of,
+    unless its class id is 0: so some data sets mark an image without objects.
 
     Args:
-        dataset: a prepared `Dataset`. Its masks become run lengths, its negative class ids
-            crowds; ids of images and categories are its internal ones.
-        image_ids: images to take, None for all; those without objects count too.
+        dataset: a prepared `Dataset`. Masks become run lengths, negative class ids crowds; ids of
+            images and categories are the data set's internal ones.
+        image_ids: ids of the images to take, None for all; images without objects count too.
 
     Raises:
         ValueError: a class id without a name, or masks and class ids that disagree.
@@ -159,30 +174,31 @@ def coco_ground_truth(dataset, image_ids: Sequence[int] | None = None) -> COCO:
     images, annotations = [], []
     for image_id in _distinct(dataset.image_ids if image_ids is None else image_ids):
         masks, class_ids = dataset.load_mask(image_id)
-        _check_objects(dataset, image_id, masks, class_ids)
+        _check_sizes(image_id, masks, class_ids)
+        masks, class_ids = _without_empty_masks(image_id, masks, np.asarray(class_ids))
+        _check_class_ids(dataset, image_id, class_ids)
         # A data set without objects may give masks of no size at all.
         has_size = 0 not in masks.shape[:2]
         height, width = (masks if has_size else dataset.load_image(image_id)).shape[:2]
         images.append({"id": image_id, "height": int(height), "width": int(width)})
         annotations += _coco_annotations(image_id, masks, class_ids)
-    # Ids start at 1: to pycocotools an object found by detection 0 is not found.
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
     names = list(dataset.class_names)[1:]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    return _coco({"images": images, "annotations": annotations, "categories": categories})
+    return _coco(
+        _numbered({"images": images, "annotations": annotations, "categories": categories})
+    )
 
 
-def coco_results(image_id: int, detection: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """What was detected on one image in COCO's results format, ready for JSON.
+def coco_results(image_id: Any, detection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Convert the detections of one image to COCO's results format, ready for JSON.
 
     Args:
         image_id: the image's id in the ground truth.
-        detection: one dict of `MaskRCNN.detect`: `rois` `[P, (y1, x1, y2, x2)]` pixels,
-            `class_ids` `[P]`, `scores` `[P]`, `masks` `[H, W, P]`.
+        detection: one dict of `detect`: `rois` `[P, (y1, x1, y2, x2)]` pixels, `class_ids` `[P]`,
+            `scores` `[P]`, `masks` `[H, W, P]` or P run lengths.
 
     Returns:
-        One dict a detection: `image_id`, `category_id` (the class id), `bbox`
+        One dict per detection: `image_id`, `category_id` (the class id), `bbox`
         `[x, y, width, height]`, `score`, `segmentation` as run lengths.
 
     Raises:
@@ -190,10 +206,11 @@ def coco_results(image_id: int, detection: dict[str, np.ndarray]) -> list[dict[s
     """
     class_ids, scores, masks = (detection[key] for key in ("class_ids", "scores", "masks"))
     boxes = np.asarray(detection["rois"], dtype=float).reshape(-1, 4)
-    if not len(boxes) == len(class_ids) == len(scores) == masks.shape[-1]:
+    rles = masks if isinstance(masks, list) else encode_masks(masks)
+    if not len(boxes) == len(class_ids) == len(scores) == len(rles):
         raise ValueError(
             f"sizes of the detections on image {image_id} disagree: rois {boxes.shape}, "
-            f"class_ids {np.shape(class_ids)}, scores {np.shape(scores)}, masks {masks.shape}."
+            f"class_ids {np.shape(class_ids)}, scores {np.shape(scores)}, masks {np.shape(masks)}."
         )
     return [
         {
@@ -204,16 +221,9 @@ def coco_results(image_id: int, detection: dict[str, np.ndarray]) -> list[dict[s
             "segmentation": segmentation,
         }
         for (y1, x1, y2, x2), class_id, score, segmentation in zip(
-            boxes.tolist(), class_ids, scores, encode_masks(masks), strict=True
+            boxes.tolist(), class_ids, scores, rles, strict=True
         )
     ]
-
-
-def evaluate_coco(
-    coco_gt: COCO, results: Sequence[dict[str, Any]], iou_type: str
-) -> dict[str, float]:
-    """The twelve COCO figures of results, by name: `coco_figures` of `run_coco_eval`."""
-    return coco_figures(run_coco_eval(coco_gt, results, iou_type))
 
 
 def run_coco_eval(
@@ -225,18 +235,20 @@ def run_coco_eval(
 ) -> COCOeval:
     """Match results to the ground truth; nothing is printed.
 
-    pycocotools is the reference. Where the library faster-coco-eval is installed it does the same
-    in less time; its figures are the same.
+    pycocotools is the reference. If the library faster-coco-eval is installed, it is used: its
+    figures are the same and take less time.
 
     Args:
-        coco_gt: from `coco_ground_truth`, or `COCO(path)` of a COCO annotation file.
+        coco_gt: from `coco_ground_truth`, or `COCO(path)` of a COCO annotation file; it is left as
+            it is.
         results: in COCO's format, as from `coco_results`; may be empty.
-        iou_type: "bbox" or "segm". The size of a detection, small to large, is by the area of its
-            box or of its mask.
-        image_ids, category_ids: what to look at, None for all of `coco_gt`.
+        iou_type: "bbox" or "segm". It also decides whether a detection counts as small, medium or
+            large by the area of its box or of its mask.
+        image_ids, category_ids: ids to evaluate on, None for all of `coco_gt`.
 
     Returns:
-        The library's `COCOeval`, accumulated and summarized.
+        The library's `COCOeval`, accumulated and summarized. Its annotations are numbered from 1 in
+        the order of `coco_gt.dataset`.
 
     Raises:
         ValueError: another iou_type; a result whose image, category or mask size is not that of
@@ -250,9 +262,10 @@ def run_coco_eval(
         _result_as_annotation(result, number, iou_type)
         for number, result in enumerate(results, start=1)
     ]
+    truth = _numbered(coco_gt.dataset)
     # The libraries' loadRes would do this, but takes no empty list and writes into the results.
-    detected = {**coco_gt.dataset, "annotations": annotations}
-    coco_eval = _coco_eval(coco_gt, detected, iou_type)
+    detected = {**truth, "annotations": annotations}
+    coco_eval = _coco_eval(truth, detected, iou_type)
     if image_ids is not None:
         coco_eval.params.imgIds = list(image_ids)
     if category_ids is not None:
@@ -265,25 +278,25 @@ def run_coco_eval(
 
 
 def coco_figures(coco_eval: COCOeval) -> dict[str, float]:
-    """The figures of `COCO_FIGURES` by name, in 0..1; -1 where there is nothing to find."""
-    # faster-coco-eval has figures of its own after the twelve.
+    """The twelve figures of `COCO_FIGURES` by name, in 0..1; -1 where there are no objects."""
+    # faster-coco-eval adds figures of its own after the twelve.
     stats = coco_eval.stats[: len(COCO_FIGURES)]
     return {name: float(value) for name, value in zip(COCO_FIGURES, stats, strict=True)}
 
 
 def ap_by_class(coco_eval: COCOeval) -> dict[str, float]:
-    """AP (IoU 0.50:0.95) of every class by name, in 0..1; -1 for a class without objects."""
+    """AP (IoU 0.50:0.95) of each class by name, in 0..1; -1 for a class without objects."""
     all_sizes, most_detections = 0, -1
     precisions = coco_eval.eval["precision"][:, :, :, all_sizes, most_detections]
     categories = coco_eval.cocoGt.loadCats(coco_eval.params.catIds)
-    # pycocotools writes -1 for all recalls of a class that has no objects: their mean is -1.
+    # pycocotools gives -1 at every recall for a class without objects, so the mean is -1.
     return {
         category["name"]: float(precisions[:, :, k].mean()) for k, category in enumerate(categories)
     }
 
 
 def summary(figures: dict[str, float]) -> str:
-    """The usual COCO table of twelve lines for one dict of figures."""
+    """The usual COCO table of twelve lines for the figures of boxes or of masks."""
     return "\n".join(
         f" Average {measure} @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = "
         f"{figures[name]:0.3f}"
@@ -292,7 +305,7 @@ def summary(figures: dict[str, float]) -> str:
 
 
 def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
-    """Masks `[H, W, N]` as N COCO run lengths, `{"size": [H, W], "counts": str}`."""
+    """Encode masks `[H, W, N]` as N COCO run lengths, `{"size": [H, W], "counts": str}`."""
     from pycocotools import mask as coco_mask
 
     if not masks.shape[-1]:
@@ -304,8 +317,10 @@ def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _detect_all(model, dataset, image_ids: Sequence[int]) -> Iterator[tuple[int, dict]]:
-    """`(image_id, detection)` of every image, a batch in memory at a time."""
+def _detect_all(
+    model: Detector, dataset: Dataset, image_ids: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`(image_id, detection)` of each image; one batch is in memory at a time."""
     size = model.config.BATCH_SIZE
     for start in range(0, len(image_ids), size):
         batch = image_ids[start : start + size]
@@ -313,8 +328,8 @@ def _detect_all(model, dataset, image_ids: Sequence[int]) -> Iterator[tuple[int,
         yield from zip(batch, detections, strict=True)
 
 
-def _distinct(image_ids: Sequence[int]) -> list[int]:
-    """Each id once, as COCO needs them: drawing samples with replacement repeats some."""
+def _distinct(image_ids: Sequence[int] | np.ndarray) -> list[int]:
+    """Each id once, as COCO needs them: samples drawn with replacement repeat some."""
     return list(dict.fromkeys(map(int, image_ids)))
 
 
@@ -328,65 +343,84 @@ def _coco(dataset: dict[str, Any]) -> COCO:
     return coco
 
 
-def _coco_eval(coco_gt: COCO, detected: dict[str, Any], iou_type: str) -> COCOeval:
+def _numbered(dataset: dict[str, Any]) -> dict[str, Any]:
+    """A data set in COCO's format with annotation ids from 1.
+
+    pycocotools writes the id of the matched object, and takes 0 for "no match". Some tools count
+    from 0, or use an id twice.
+    """
+    annotations = enumerate(dataset.get("annotations", ()), start=1)
+    return {**dataset, "annotations": [{**entry, "id": number} for number, entry in annotations]}
+
+
+def _coco_eval(truth: dict[str, Any], detected: dict[str, Any], iou_type: str) -> COCOeval:
     try:
         from faster_coco_eval import COCO as FastCOCO
         from faster_coco_eval import COCOeval_faster
     except ImportError:
         from pycocotools.cocoeval import COCOeval
 
-        return COCOeval(coco_gt, _coco(detected), iou_type)
-    truth, found = FastCOCO(coco_gt.dataset), FastCOCO(detected)
-    return COCOeval_faster(truth, found, iou_type, print_function=lambda *_: None)
+        return COCOeval(_coco(truth), _coco(detected), iou_type)
+    return COCOeval_faster(
+        FastCOCO(truth), FastCOCO(detected), iou_type, print_function=lambda *_: None
+    )
 
 
-def _check_objects(dataset, image_id: int, masks: np.ndarray, class_ids: np.ndarray) -> None:
+def _check_sizes(image_id: int, masks: np.ndarray, class_ids: np.ndarray) -> None:
     if masks.ndim != 3 or masks.shape[-1] != len(class_ids):
         raise ValueError(
             f"image {image_id}: load_mask gave masks {masks.shape} and class_ids "
             f"{np.shape(class_ids)}; for N objects they are [H, W, N] and [N]."
         )
-    known = len(dataset.class_names)
-    for class_id in class_ids:
-        if not 1 <= abs(class_id) < known:
-            raise ValueError(
-                f"image {image_id}: class id {class_id} has no name; this data set's are 1 to "
-                f"{known - 1}, negative for a crowd."
-            )
 
 
-def _coco_annotations(image_id: int, masks: np.ndarray, class_ids: np.ndarray) -> list[dict]:
-    from pycocotools import mask as coco_mask
-
-    annotations = []
-    for class_id, segmentation in zip(class_ids, encode_masks(masks), strict=True):
-        area = int(coco_mask.area(segmentation))
-        if not area:
-            # Nothing could find it, and it would count as missed.
+def _without_empty_masks(
+    image_id: int, masks: np.ndarray, class_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    has_pixels = masks.astype(bool, copy=False).any(axis=(0, 1))
+    for class_id in class_ids[~has_pixels]:
+        if class_id:  # 0 marks an image without objects
             warnings.warn(
                 f"image {image_id}: an object of class {class_id} has no pixel in its mask; "
                 "it is left out of the evaluation.",
                 stacklevel=3,
             )
-            continue
-        annotations.append(
-            {
-                "image_id": image_id,
-                "category_id": int(abs(class_id)),
-                "iscrowd": int(class_id < 0),
-                "area": area,
-                "bbox": coco_mask.toBbox(segmentation).tolist(),
-                "segmentation": segmentation,
-            }
-        )
-    return annotations
+    return masks[..., has_pixels], class_ids[has_pixels]
+
+
+def _check_class_ids(dataset: Dataset, image_id: int, class_ids: np.ndarray) -> None:
+    known = len(dataset.class_names)
+    for class_id in class_ids:
+        if not 1 <= abs(class_id) < known:
+            raise ValueError(
+                f"image {image_id}: class id {class_id} has no name; this data set has the class "
+                f"ids 1 to {known - 1}, negative for a crowd."
+            )
+
+
+def _coco_annotations(
+    image_id: int, masks: np.ndarray, class_ids: np.ndarray
+) -> list[dict[str, Any]]:
+    from pycocotools import mask as coco_mask
+
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(abs(class_id)),
+            "iscrowd": int(class_id < 0),
+            "area": int(coco_mask.area(segmentation)),
+            "bbox": coco_mask.toBbox(segmentation).tolist(),
+            "segmentation": segmentation,
+        }
+        for class_id, segmentation in zip(class_ids, encode_masks(masks), strict=True)
+    ]
 
 
 def _check_result(coco_gt: COCO, result: dict[str, Any], iou_type: str) -> None:
     image_id, category_id = result["image_id"], result["category_id"]
     if image_id not in coco_gt.imgs:
-        raise ValueError(f"a result is of image {image_id!r}, which the ground truth has not.")
-    # pycocotools would leave such a result out without a word.
+        raise ValueError(f"a result has image_id {image_id!r}, which the ground truth lacks.")
+    # pycocotools would leave out such a result without a warning.
     if category_id not in coco_gt.cats:
         raise ValueError(
             f"a result on image {image_id} has category_id {category_id!r}; the ground truth's "
@@ -394,7 +428,7 @@ def _check_result(coco_gt: COCO, result: dict[str, Any], iou_type: str) -> None:
         )
     image = coco_gt.imgs[image_id]
     size = [image["height"], image["width"]]
-    # ... and would let masks of two sizes overlap by less than nothing.
+    # For masks of different sizes pycocotools gives an IoU below 0.
     if iou_type == "segm" and list(result["segmentation"]["size"]) != size:
         raise ValueError(
             f"a mask detected on image {image_id} is {result['segmentation']['size']} "

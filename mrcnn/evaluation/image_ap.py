@@ -1,4 +1,4 @@
-"""How good the detections of one image are, as the original's notebooks look at it.
+"""AP and recall of one image, all classes together, as in the original's notebooks.
 
 Letters: G objects of the ground truth, P predictions, H and W an image's height and width.
 """
@@ -24,24 +24,24 @@ def compute_matches(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which prediction found which object of one image.
+    """Match the predictions of one image to its objects.
 
-    Predictions choose in order of falling score; each takes the free object of its class whose
-    mask it overlaps most.
+    Predictions choose in order of falling score; each takes the object of its class that no other
+    has taken and whose mask it overlaps most.
 
     Args:
         gt_boxes: `[G, (y1, x1, y2, x2)]`; rows that are all zero are padding.
         gt_class_ids: `[G]`; gt_masks: `[H, W, G]`.
         pred_boxes: `[P, (y1, x1, y2, x2)]`; rows that are all zero are padding.
         pred_class_ids: `[P]`; pred_scores: `[P]`; pred_masks: `[H, W, P]`.
-        iou_threshold: least overlap of two masks that match.
-        score_threshold: predictions that score less match nothing.
+        iou_threshold: lowest IoU of two masks that match.
+        score_threshold: predictions with a lower score match nothing.
 
     Returns:
-        gt_match: `[G]` int, the prediction that found the object, or -1.
-        pred_match: `[P]` int, the object that the prediction found, or -1.
+        gt_match: `[G]` int, index of the prediction that matches the object, or -1.
+        pred_match: `[P]` int, index of the object that the prediction matches, or -1.
         overlaps: `[P, G]` IoU of masks.
-        All three count predictions in order of falling score, without padding.
+        Predictions are in order of falling score in all three; padding is left out.
 
     Raises:
         ValueError: sizes that disagree.
@@ -72,7 +72,7 @@ def compute_ap(
 
     Returns:
         ap: 0..1; 0 for an image without objects.
-        precisions: `[P + 2]`, made to fall; recalls: `[P + 2]`, from 0 to 1.
+        precisions: `[P + 2]`, made monotonically falling; recalls: `[P + 2]`, from 0 to 1.
         overlaps: `[P, G]` IoU of masks, predictions in order of falling score.
 
     Raises:
@@ -95,12 +95,12 @@ def compute_ap_range(
     iou_thresholds: Sequence[float] | None = None,
     verbose: int = 1,
 ) -> float:
-    """Mean of `compute_ap` over IoU thresholds, by default 0.50, 0.55, ... 0.95.
+    """Mean of `compute_ap` over IoU thresholds, by default 0.50, 0.55, … 0.95.
 
     Args:
         as in `compute_matches`.
         iou_thresholds: at least one.
-        verbose: 1 prints a line a threshold and one for the mean, 0 nothing.
+        verbose: 1 prints one line per threshold and one for the mean, 0 nothing.
 
     Returns:
         0..1.
@@ -114,7 +114,7 @@ def compute_ap_range(
     overlaps, allowed = _compare(
         (gt_box, gt_class_id, gt_mask), (pred_box, pred_class_id, pred_score, pred_mask)
     )
-    aps = [_average_precision(overlaps, allowed, threshold)[0] for threshold in thresholds]
+    aps = [_average_precision(overlaps, allowed, float(iou))[0] for iou in thresholds]
     mean = float(np.mean(aps))
     if verbose:
         for threshold, ap in zip(thresholds, aps, strict=True):
@@ -126,17 +126,17 @@ def compute_ap_range(
 def compute_recall(
     pred_boxes: np.ndarray, gt_boxes: np.ndarray, iou: float
 ) -> tuple[float, np.ndarray]:
-    """Share of objects that some box found, whatever the classes; for the RPN's proposals.
+    """Share of objects that some box overlaps enough, whatever the classes; for RPN proposals.
 
-    A box counts for the object that it overlaps most, and for no other.
+    A box counts only for the object that it overlaps most.
 
     Args:
         pred_boxes: `[P, (y1, x1, y2, x2)]`; gt_boxes: `[G, (y1, x1, y2, x2)]`, same unit.
-        iou: least overlap of a box that found its object.
+        iou: lowest IoU of a box that counts.
 
     Returns:
         recall: 0..1; 0 without objects.
-        positive_ids: `[K]` int, the boxes that found an object.
+        positive_ids: `[K]` int, indices of the boxes that count.
     """
     if not len(gt_boxes) or not len(pred_boxes):
         return 0.0, np.zeros(0, dtype=np.intp)
@@ -165,14 +165,16 @@ def _compare(
     return overlaps, same_class & scored
 
 
-def _without_padding(what: str, boxes, masks, **columns) -> list[np.ndarray]:
+def _without_padding(
+    what: str, boxes: np.ndarray, masks: np.ndarray, **columns: np.ndarray
+) -> list[np.ndarray]:
     """The columns, then the masks, without the entries whose box is all zero."""
     boxes = np.asarray(boxes)
     real = np.any(boxes.reshape(-1, 4) != 0, axis=1)
     masks = np.asarray(masks)
     columns = {name: np.asarray(values) for name, values in columns.items()}
     sizes = {*map(len, columns.values()), masks.shape[-1]}
-    # Callers pad the boxes alone or everything.
+    # Some callers pad only the boxes, others everything.
     if not sizes <= {len(real), np.count_nonzero(real)}:
         shapes = [f"{name} {values.shape}" for name, values in columns.items()]
         raise ValueError(
@@ -184,7 +186,7 @@ def _without_padding(what: str, boxes, masks, **columns) -> list[np.ndarray]:
 
 
 def _overlaps_of_masks(pred_masks: np.ndarray, gt_masks: np.ndarray) -> np.ndarray:
-    """IoU `[P, G]` of masks `[H, W, P]` and `[H, W, G]`; without masks H and W may be anything."""
+    """IoU `[P, G]` of masks `[H, W, P]` and `[H, W, G]`; if P or G is 0, H and W may differ."""
     counts = pred_masks.shape[-1], gt_masks.shape[-1]
     if 0 in counts:
         return np.zeros(counts)
@@ -199,13 +201,13 @@ def _overlaps_of_masks(pred_masks: np.ndarray, gt_masks: np.ndarray) -> np.ndarr
 def _match(
     overlaps: np.ndarray, allowed: np.ndarray, iou_threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row of `[P, G]` in turn takes its best free column: gt_match [G], pred_match [P]."""
+    """Each row of `[P, G]` in turn takes its best free column: gt_match `[G]`, pred_match `[P]`."""
     pred_match = np.full(overlaps.shape[0], -1)
     gt_match = np.full(overlaps.shape[1], -1)
     for i, row in enumerate(overlaps):
         candidates = np.flatnonzero(allowed[i] & (gt_match == -1) & (row >= iou_threshold))
         if candidates.size:
-            # Of objects overlapped alike the last, as the original has it.
+            # Of objects with the same IoU the last, as in the original.
             j = candidates[np.argsort(row[candidates], kind="stable")[-1]]
             pred_match[i], gt_match[j] = j, i
     return gt_match, pred_match
@@ -219,6 +221,6 @@ def _average_precision(
     found = np.cumsum(pred_match > -1)
     precisions = np.concatenate([[0], found / np.arange(1, len(found) + 1), [0]])
     recalls = np.concatenate([[0], found / max(len(gt_match), 1), [1]])
-    # Precision at a recall is the best that is reached at this recall or a higher one.
+    # Precision at a recall is the highest one at this or any higher recall.
     precisions = np.maximum.accumulate(precisions[::-1])[::-1]
     return float(np.sum(np.diff(recalls) * precisions[1:])), precisions, recalls

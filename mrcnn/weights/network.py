@@ -72,6 +72,11 @@ class Network(keras.Model):
             return super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         load_weights(self, filepath, by_name=kwargs.get("by_name", False))
 
+    def _make_predict_function(self) -> None:
+        """Do nothing. With Keras 2, servers had to call this before they started threads."""
+
+    _make_train_function = _make_test_function = _make_predict_function
+
 
 def _is_keras2_name(filepath: str | os.PathLike) -> bool:
     name = os.fspath(filepath)

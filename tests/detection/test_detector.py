@@ -1,5 +1,7 @@
 """Detection from end to end: any images in, pixels of those images out."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -413,10 +415,24 @@ def test_a_size_that_the_network_cannot_take_is_named():
     assert molded[0].shape == (64, 128, 3) and tuple(windows[0]) == (0, 0, 64, 128)
 
 
-def test_random_crops_are_no_way_to_detect():
+@pytest.mark.parametrize("shape", [(64, 128), (65, 64), (32, 33), (200, 200)])
+def test_a_random_part_of_an_image_is_not_detected_in(shape):
     config = tiny_config(IMAGE_RESIZE_MODE="crop")
-    with pytest.raises(ValueError, match="'crop', which .* for training only; 'square' or 'pad64'"):
-        mold_inputs([noise(64, 128, 3)], config)
+    with pytest.raises(ValueError, match=r"image 1 is .*, .*'crop' .* config.for_detection\(\)"):
+        mold_inputs([noise(64, 64, 3), noise(*shape, 3)], config)
+    molded, _, windows = mold_inputs([noise(*shape, 3)], config.for_detection())
+    assert molded[0].shape[0] % 64 == 0 and len(windows) == 1
+
+
+@pytest.mark.parametrize("side", [64, 32, 1])
+def test_an_image_that_a_crop_leaves_whole_is_detected_in(model, side):
+    """As the galaxy notebook does, whose images have the size of the crops of training."""
+    image = noise(side, side, 3)
+    (molded,), (meta,), (window,) = mold_inputs([image], tiny_config(IMAGE_RESIZE_MODE="crop"))
+    (square,), (own_meta,), (own_window,) = mold_inputs([image], tiny_config(IMAGE_MAX_DIM=64))
+    np.testing.assert_array_equal(molded, square)
+    np.testing.assert_array_equal(meta, own_meta)
+    np.testing.assert_array_equal(window, own_window)
 
 
 # ---- The Keras model ---------------------------------------------------------------------------
@@ -430,6 +446,42 @@ def test_anchors_of_a_shape_are_made_once(model):
     wide = model.get_anchors((64, 128, 3))
     assert wide.shape[0] == 2 * anchors.shape[0]
     assert AnchorCache(model.config)((64, 64)) is not anchors
+
+
+def test_anchors_of_the_shapes_used_last_are_kept(monkeypatch):
+    cache = AnchorCache(tiny_config())
+    small, large = (64, 64), (64, 128)
+    one_shape = cache(small).nbytes * 3  # float32 normalised, float64 in pixels
+    monkeypatch.setattr("mrcnn.detection.detector.ANCHOR_BYTES", 3 * one_shape)
+    kept = cache(small)
+    assert cache((128, 64)) is cache((128, 64)) and cache(small) is kept
+    assert cache.pixels.max() > 1 and len(cache.pixels) == len(kept)
+    cache(large)  # as large as two small ones: what was used longest ago goes
+    assert cache(small) is kept
+    held = [sum(array.nbytes for array in arrays) for arrays in cache._by_shape.values()]
+    assert sum(held) <= 3 * one_shape and len(held) == 2
+
+
+def test_memory_of_anchors_does_not_grow_with_the_number_of_shapes(monkeypatch):
+    monkeypatch.setattr("mrcnn.detection.detector.ANCHOR_BYTES", 1 << 20)
+    cache = AnchorCache(tiny_config())
+    for height in range(64, 1024, 64):
+        for width in range(64, 1024, 192):
+            anchors = cache((height, width, 3))
+            held = sum(array.nbytes for pair in cache._by_shape.values() for array in pair)
+            # One shape alone may be larger.
+            assert held <= 1 << 20 or len(cache._by_shape) == 1
+            assert cache((height, width)) is anchors
+
+
+def test_threads_may_share_a_cache(monkeypatch):
+    monkeypatch.setattr("mrcnn.detection.detector.ANCHOR_BYTES", 0)
+    cache = AnchorCache(tiny_config())
+    shapes = [(64, 64), (64, 128), (128, 128)] * 20
+    counts = {(64, 64): 1023, (64, 128): 2046, (128, 128): 4092}
+    with ThreadPoolExecutor(8) as pool:
+        for shape, anchors in zip(shapes, pool.map(cache, shapes), strict=True):
+            assert len(anchors) == counts[shape]
 
 
 def predict(keras_model, model, images):

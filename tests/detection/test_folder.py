@@ -1,14 +1,10 @@
-"""mrcnn/folder.py: every image of a folder has its result once, whatever happens to it."""
+"""detection/folder.py: each image of a folder has its result once, whatever happens to it."""
 
 import os
-from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from mrcnn import detection
@@ -77,62 +73,6 @@ def detect(tmp_path, photos):
 
 def expected_objects(name):
     return int(name.split("/")[-1][0]) % 4 if name.endswith(".png") else 0
-
-
-# ---- Names ---------------------------------------------------------------------------------------
-
-
-def test_names_are_those_that_a_walk_finds(tmp_path):
-    for name in ("1.jpg", "2.JPEG", "a/3.png", "a/b/c/4.tif", "a/b/5.txt", "6", ".hidden.webp"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "folder.jpg" / "7.bmp").touch()
-    walked = {
-        os.path.relpath(os.path.join(where, name), tmp_path).replace(os.sep, "/")
-        for where, _, names in os.walk(tmp_path)
-        for name in names
-    }
-    assert set(f.image_names(tmp_path, recursive=True)) == walked - {"a/b/5.txt", "6"}
-    assert sorted(f.image_names(tmp_path)) == [".hidden.webp", "1.jpg", "2.JPEG"]
-
-
-def test_links_to_files_count_and_links_to_folders_are_named(tmp_path, caplog):
-    draw(tmp_path / "elsewhere" / "1.png")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "link.png").symlink_to(tmp_path / "elsewhere" / "1.png")
-    (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
-    assert list(f.image_names(tmp_path / "photos", recursive=True)) == ["link.png"]
-    assert "round is a link to a folder" in caplog.text
-
-
-def test_names_come_while_the_folder_is_listed(monkeypatch):
-    class Endless:
-        def __enter__(self):
-            return (
-                SimpleNamespace(name=f"{n}.png", is_dir=lambda **_: False) for n in range(10**9)
-            )
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(os, "scandir", lambda _: Endless())
-    names = f.image_names("anywhere")
-    assert [next(names) for _ in range(3)] == ["0.png", "1.png", "2.png"]
-
-
-@given(st.lists(st.text()), st.integers(1, 7))
-def test_each_name_is_in_one_shard(names, count):
-    for name in names:
-        assert sum(f.in_shard(name, index, count) for index in range(count)) == 1
-
-
-def test_shards_are_the_same_everywhere_and_about_as_large():
-    # Written down once: a name that moved would be done twice, or never.
-    places = {"a.jpg": 1, "b.jpg": 2, "c/d.png": 2, "ü": 1}
-    assert all(f.in_shard(name, place, 3) for name, place in places.items())
-    sizes = Counter(i for n in range(3000) for i in range(3) if f.in_shard(f"{n:012d}.jpg", i, 3))
-    assert all(900 < size < 1100 for size in sizes.values())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are no bytes")
@@ -286,10 +226,12 @@ def test_an_empty_shard_is_no_error_and_an_empty_folder_is(tmp_path, photos, det
     assert sorted(detect(output=f"{i}.jsonl", shard=(i, 2))[0].images for i in range(2)) == [0, 1]
     (tmp_path / "none").mkdir()
     draw(tmp_path / "none" / "deeper" / "1.png")
-    with pytest.raises(FileNotFoundError, match="no images .* in .*none; recursive looks"):
+    with pytest.raises(FileNotFoundError, match="no images .* in .*none; with recursive"):
         detect(folder=tmp_path / "none", recursive=False)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         detect(folder=tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError, match="1.png is a file"):
+        detect(folder=tmp_path / "none" / "deeper" / "1.png")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +240,7 @@ def test_an_empty_shard_is_no_error_and_an_empty_folder_is(tmp_path, photos, det
         ({}, {"shard": (3, 3)}, "shard is 3/3"),
         ({}, {"limit": 0}, "limit is 0"),
         ({"NUM_CLASSES": 3}, {}, "there are 3 classes, and NUM_CLASSES is 3: 2 and the backgr"),
-        ({"IMAGE_RESIZE_MODE": "crop"}, {}, "IMAGE_RESIZE_MODE is 'crop'"),
+        ({"IMAGE_RESIZE_MODE": "crop"}, {}, r"'crop', .* config.for_detection\(\)"),
     ],
 )
 def test_what_no_image_could_change_is_an_error_at_once(detect, settings, arguments, message):
@@ -326,25 +268,3 @@ def test_settings_tell_networks_apart_and_not_batch_sizes(tmp_path):
     assert all(isinstance(text, str) and " at 0x" not in text for text in first.values())
     (tmp_path / "w.h5").write_bytes(b"other weights")
     assert first != settings()
-
-
-def test_progress_is_said_now_and_then_and_at_the_end(monkeypatch, capsys):
-    clock = [100.0]
-    monkeypatch.setattr(f.time, "monotonic", lambda: clock[0])
-    say = f.progress_line(1000)
-    for done in range(1, 1001):
-        clock[0] += 0.5  # the first takes as long as the others, and is not counted
-        say(done)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "120 of 1000 images, 2.0 images/s, 880 left, 7 min"
-    assert lines[-1] == "1000 of 1000 images, 2.0 images/s, 0 left"
-    assert len(lines) == 9
-
-
-def test_long_times_are_said_in_hours():
-    assert [f._duration(seconds) for seconds in (0, 90, 3600, 86400)] == [
-        "0 min",
-        "2 min",
-        "1 h 0 min",
-        "24 h 0 min",
-    ]

@@ -1,8 +1,9 @@
-"""mrcnn/results.py: results that are there once, whole, however often their writing broke off."""
+"""detection/result_files.py: each result is there once and whole, however often writing stops."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_a_file_that_ends_at_any_byte_is_completed_to_what_it_was(tmp_path, capl
         caplog.clear()
         write(results.open_jsonl(path, SETTINGS))
         assert path.read_bytes() == whole, size
-        assert ("torn line" in caplog.text) == (size not in ends), size
+        assert ("incomplete line" in caplog.text) == (size not in ends), size
 
 
 @settings(max_examples=40)
@@ -133,7 +134,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, content, l
     content = content + b"\n" if line == 2 else content
     path = tmp_path / "found.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"found.jsonl: line {line} is no result"):
+    with pytest.raises(ValueError, match=f"found.jsonl: line {line} is not a result"):
         write(results.open_jsonl(path, SETTINGS))
     assert path.read_bytes() == content
     assert [p.name for p in tmp_path.iterdir()] == ["found.jsonl"]
@@ -147,6 +148,24 @@ def test_results_of_other_settings_are_not_mixed(tmp_path):
     assert len(path.read_text().splitlines()) == 2
     (tmp_path / "_found.jsonl.settings.json").unlink()  # as the message says
     assert write(results.open_jsonl(path, {**SETTINGS, "weights": "two"})) == 2
+
+
+@pytest.mark.parametrize("open_store", [results.open_jsonl, results.open_parquet])
+def test_a_run_that_failed_before_its_first_result_binds_no_other(tmp_path, open_store):
+    with pytest.raises(RuntimeError), open_store(tmp_path / "found", SETTINGS):
+        raise RuntimeError("these weights do not fit")
+    other = {**SETTINGS, "weights": "two"}
+    assert write(open_store(tmp_path / "found", other)) == len(ALL)
+    with pytest.raises(ValueError, match="weights was two and is one"):
+        write(open_store(tmp_path / "found", SETTINGS))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_settings_that_cannot_be_read_are_named(tmp_path, content):
+    write(results.open_jsonl(tmp_path / "found.jsonl", SETTINGS), ALL[:1])
+    (tmp_path / "_found.jsonl.settings.json").write_text(content)
+    with pytest.raises(ValueError, match="_found.jsonl.settings.json (is not|does not)"):
+        write(results.open_jsonl(tmp_path / "found.jsonl", SETTINGS))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fcntl")
@@ -201,6 +220,15 @@ def test_nothing_is_lost_or_there_twice_when_making_a_part_breaks_off(tmp_path, 
         assert write(results.open_parquet(tmp_path / broken, {}, part_bytes=1)) == 3
         assert read_parts(tmp_path / broken) == ALL
         assert (tmp_path / broken / "_part.jsonl").read_bytes() == b""
+
+
+def test_temporary_files_of_a_killed_run_are_removed_by_the_next(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left = tmp_path / f".part-{socket.gethostname()}-{killed.pid}-0123abcd-part-000000.parquet"
+    left.touch()
+    write(results.open_parquet(tmp_path, SETTINGS))
+    assert not left.exists() and read_parts(tmp_path) == ALL
 
 
 def test_after_an_error_lines_wait_in_the_journal(tmp_path):

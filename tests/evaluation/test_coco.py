@@ -1,11 +1,8 @@
-"""evaluation.py: images against the reference numbers, data sets against plain forms and by hand.
+"""evaluation/coco.py: data sets against plain forms and figures computed by hand."""
 
-`Scenes` stands for a data set; its images are lists of masks.
-"""
-
+import copy
 import json
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -13,222 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcnn import evaluation
-from mrcnn.evaluation import compute_ap, compute_ap_range, compute_matches, compute_recall
-from mrcnn.geometry.boxes import compute_overlaps
 from mrcnn.geometry.masks import extract_bboxes
+from mrcnn.mask_rcnn import MaskRCNN
+from tests.evaluation.scenes import SIZE, Scenes, as_detection, filled, model_giving, random_boxes
+from tests.slim import seed_weights
+from tests.tiny import random_rectangles, tiny_config
 
-SIZE = 200
 # pycocotools 2.0.11 decodes with an __array__ that NumPy 2 finds old-fashioned.
 decodes_masks = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def filled(boxes, size=SIZE):
-    """Masks `[size, size, N]` of filled boxes."""
-    masks = np.zeros((size, size, len(boxes)), bool)
-    for i, (y1, x1, y2, x2) in enumerate(boxes):
-        masks[y1:y2, x1:x2, i] = True
-    return masks
-
-
-class Scenes:
-    """A data set of masks: `scenes` is a list of `(masks [H, W, N], class_ids [N])`."""
-
-    def __init__(self, scenes, class_names=("BG", "disc", "bar")):
-        self.scenes = scenes
-        self.class_names = list(class_names)
-        self.image_ids = np.arange(len(scenes))
-
-    def load_image(self, image_id):
-        shape = self.scenes[image_id][0].shape[:2]
-        return np.full((*(shape if 0 not in shape else (30, 40)), 3), image_id, np.uint8)
-
-    def load_mask(self, image_id):
-        return self.scenes[image_id]
-
-
-def as_detection(masks, class_ids, scores=None):
-    """What `detect` would give for these masks; scores fall from 1 unless told."""
-    count = masks.shape[-1]
-    return {
-        "rois": extract_bboxes(masks),
-        "class_ids": np.asarray(class_ids),
-        "scores": np.linspace(1, 0.5, count) if scores is None else np.asarray(scores),
-        "masks": masks,
-    }
-
-
-def model_giving(detections, batch_size=2):
-    """A model whose `detect` looks up the answer; images carry their id as grey value."""
-
-    def detect(images):
-        assert 1 <= len(images) <= batch_size
-        return [detections[int(image[0, 0, 0])] for image in images]
-
-    return types.SimpleNamespace(config=types.SimpleNamespace(BATCH_SIZE=batch_size), detect=detect)
-
-
-# ---- One image ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reference_case(golden):
-    """Arguments of `compute_ap` and the reference numbers."""
-    numbers = golden("utilities.npz")
-    gt, pred = numbers["ap_gb"], numbers["ap_pb"]
-    arguments = (gt, numbers["ap_gi"], filled(gt))
-    arguments += (pred, numbers["ap_pi"], numbers["ap_ps"], filled(pred))
-    return arguments, numbers
-
-
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.75])
-def test_ap_equals_the_reference(reference_case, threshold):
-    arguments, numbers = reference_case
-    ap, precisions, recalls, overlaps = compute_ap(*arguments, iou_threshold=threshold)
-    np.testing.assert_allclose(ap, numbers[f"ap_{threshold}"], rtol=1e-12)
-    np.testing.assert_allclose(precisions, numbers[f"prec_{threshold}"], rtol=1e-12)
-    np.testing.assert_allclose(recalls, numbers[f"rec_{threshold}"], rtol=1e-12)
-    assert overlaps.shape == (16, 8)
-
-
-def test_ap_range_and_recall_equal_the_reference(reference_case, capsys):
-    arguments, numbers = reference_case
-    ap = compute_ap_range(*arguments, verbose=0)
-    np.testing.assert_allclose(ap, numbers["ap_range"], rtol=1e-12)
-    assert capsys.readouterr().out == ""
-    recall, positive_ids = compute_recall(arguments[3], arguments[0], 0.5)
-    assert recall == numbers["recall"]
-    overlapping = compute_overlaps(arguments[3], arguments[0]).max(axis=1) >= 0.5
-    np.testing.assert_array_equal(positive_ids, np.flatnonzero(overlapping))
-
-
-def test_ap_range_prints_when_verbose_and_takes_thresholds_as_an_array(reference_case, capsys):
-    arguments, numbers = reference_case
-    thresholds = np.array([0.3, 0.5, 0.75])
-    ap = compute_ap_range(*arguments, iou_thresholds=thresholds)
-    expected = np.mean([numbers[f"ap_{threshold}"] for threshold in thresholds])
-    assert ap == pytest.approx(expected)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert lines[0].split() == ["AP", "@0.30:", f"{numbers['ap_0.3']:.3f}"]
-    assert lines[-1].split() == ["AP", "@0.30-0.75:", f"{expected:.3f}"]
-    with pytest.raises(ValueError, match="iou_thresholds is empty"):
-        compute_ap_range(*arguments, iou_thresholds=[])
-
-
-def test_matches_count_predictions_by_falling_score():
-    objects = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 60, 60]])
-    boxes = np.array([[40, 40, 60, 58], [0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-    gt_match, pred_match, overlaps = compute_matches(
-        objects,
-        np.array([1, 1, 2]),
-        filled(objects),
-        boxes,
-        np.array([2, 1, 1, 2]),
-        np.array([0.5, 0.6, 0.9, 0.7]),
-        filled(boxes),
-    )
-    # By score: the narrower of two on object 0 wins it; the one on object 1 is of another class.
-    np.testing.assert_array_equal(pred_match, [0, -1, -1, 2])
-    np.testing.assert_array_equal(gt_match, [0, -1, 3])
-    np.testing.assert_allclose(overlaps[:, 0], [0.9, 0, 1, 0], rtol=1e-6)
-    assert overlaps[3, 2] == pytest.approx(0.9)
-
-
-def test_score_threshold_leaves_out_by_score_not_by_overlap():
-    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]])
-    moved = np.array([[0, 0, 10, 6], [20, 20, 30, 26]])
-    truth = boxes, np.array([1, 1]), filled(boxes)
-    prediction = moved, np.array([1, 1]), np.array([0.9, 0.3]), filled(moved)
-    _, pred_match, _ = compute_matches(*truth, *prediction, score_threshold=0.8)
-    np.testing.assert_array_equal(pred_match, [0, -1])
-
-
-def test_padding_is_left_out():
-    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]])
-    padded = np.concatenate([boxes, np.zeros((3, 4), int)])
-    ids, scores = np.array([1, 2]), np.array([0.9, 0.8])
-    plain = compute_ap(boxes, ids, filled(boxes), boxes, ids, scores, filled(boxes))
-    ids_padded, scores_padded = np.pad(ids, (0, 3)), np.pad(scores, (0, 3))
-    for masks in filled(padded), filled(boxes):
-        truth = padded, ids_padded, masks
-        ap, precisions, _, overlaps = compute_ap(*truth, padded, ids_padded, scores_padded, masks)
-        assert ap == plain[0] == 1
-        assert overlaps.shape == (2, 2) and len(precisions) == 4
-
-
-@pytest.mark.parametrize("gt_count, pred_count", [(0, 0), (0, 2), (2, 0)])
-@pytest.mark.parametrize("no_masks", [(SIZE, SIZE, 0), (0, 0, 0)])
-def test_ap_without_objects_or_predictions_is_zero(gt_count, pred_count, no_masks):
-    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]])
-
-    def some(count):
-        masks = filled(boxes) if count else np.zeros(no_masks, bool)
-        return boxes[:count], np.ones(count, int), np.linspace(1, 0.5, count), masks
-
-    gt_boxes, gt_ids, _, gt_masks = some(gt_count)
-    ap, precisions, recalls, overlaps = compute_ap(gt_boxes, gt_ids, gt_masks, *some(pred_count))
-    assert ap == 0
-    assert overlaps.shape == (pred_count, gt_count)
-    np.testing.assert_array_equal(precisions, np.zeros(pred_count + 2))
-    np.testing.assert_array_equal(recalls, [0] * (pred_count + 1) + [1])
-    assert compute_recall(boxes[:pred_count], boxes[:gt_count], 0.5)[0] == 0
-
-
-def test_sizes_that_disagree_are_named():
-    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]])
-    ids, scores, masks = np.array([1, 1]), np.array([0.9, 0.8]), filled(boxes)
-    with pytest.raises(ValueError, match=r"ground truth disagree: boxes \(2, 4\).*\(3,\)"):
-        compute_ap(boxes, np.array([1, 1, 1]), masks, boxes, ids, scores, masks)
-    with pytest.raises(ValueError, match=r"predictions disagree.*scores \(1,\)"):
-        compute_ap(boxes, ids, masks, boxes, ids, scores[:1], masks)
-    with pytest.raises(ValueError, match=r"\(100, 200\).*\(200, 200\)"):
-        compute_ap(boxes, ids, masks, boxes, ids, scores, masks[:100])
-
-
-# A plain form of compute_matches and compute_ap, in the words of their docstrings.
-def slow_ap(gt_ids, gt_masks, pred_ids, scores, pred_masks, threshold):
-    taken, hits = set(), []
-    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
-        best = None
-        for j in range(len(gt_ids)):
-            a, b = pred_masks[..., i], gt_masks[..., j]
-            iou = (a & b).sum() / (a | b).sum()
-            if j in taken or gt_ids[j] != pred_ids[i] or iou < threshold:
-                continue
-            if best is None or iou > best[0]:
-                best = iou, j
-        hits.append(best is not None)
-        taken |= {best[1]} if best else set()
-    # Each hit adds 1 / G of recall, at the best precision reached here or later.
-    precision = [sum(hits[: k + 1]) / (k + 1) for k in range(len(hits))]
-    return sum(max(precision[k:]) for k in range(len(hits)) if hits[k]) / len(gt_ids)
-
-
-def random_boxes(rng, count, size=40):
-    corner = rng.integers(0, size - 12, (count, 2))
-    return np.concatenate([corner, corner + rng.integers(6, 12, (count, 2))], axis=1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    gt_count=st.integers(1, 6),
-    pred_count=st.integers(0, 9),
-    threshold=st.sampled_from([0.1, 0.5, 0.75]),
-)
-def test_ap_equals_its_plain_form(seed, gt_count, pred_count, threshold):
-    rng = np.random.default_rng(seed)
-    gt = random_boxes(rng, gt_count)
-    pred = gt[rng.integers(0, gt_count, pred_count)] + rng.integers(-2, 3, (pred_count, 4))
-    pred = np.clip(pred, 0, 40)
-    gt_ids, pred_ids = rng.integers(1, 3, gt_count), rng.integers(1, 3, pred_count)
-    scores = rng.permutation(pred_count) / 10 + 0.05
-    gt_masks, pred_masks = filled(gt, 40), filled(pred, 40)
-    ap = compute_ap(gt, gt_ids, gt_masks, pred, pred_ids, scores, pred_masks, threshold)[0]
-    assert ap == pytest.approx(slow_ap(gt_ids, gt_masks, pred_ids, scores, pred_masks, threshold))
-
-
-# ---- A data set ---------------------------------------------------------------------------------
+def figures_of(coco_gt, results, iou_type):
+    return evaluation.coco_figures(evaluation.run_coco_eval(coco_gt, results, iou_type))
 
 
 @pytest.fixture
@@ -292,7 +85,7 @@ def test_no_detections_score_zero_and_absent_sizes_minus_one():
     medium = Scenes([(filled([[0, 0, 50, 50]]), np.array([1]))])
     coco_gt = evaluation.coco_ground_truth(medium)
     for iou_type in ("bbox", "segm"):
-        figures = evaluation.evaluate_coco(coco_gt, [], iou_type)
+        figures = figures_of(coco_gt, [], iou_type)
         assert figures["AP"] == figures["APm"] == figures["AR100"] == 0
         assert figures["APs"] == figures["APl"] == figures["ARs"] == figures["ARl"] == -1
 
@@ -307,7 +100,7 @@ def test_what_is_found_in_a_crowd_is_not_counted(scenes):
     both = np.concatenate([inside, masks[..., [0, 2]]], axis=-1)
     results = evaluation.coco_results(3, as_detection(both, [2, 2, 2, 1, 2]))
     for iou_type in ("bbox", "segm"):
-        assert evaluation.evaluate_coco(coco_gt, results, iou_type)["AP"] == pytest.approx(1.0)
+        assert figures_of(coco_gt, results, iou_type)["AP"] == pytest.approx(1.0)
 
 
 def test_ap_of_a_shifted_detection_by_hand():
@@ -333,9 +126,9 @@ def test_size_of_a_detected_mask_is_its_area_not_that_of_its_box():
     coco_gt = evaluation.coco_ground_truth(dataset)
     both = np.concatenate([diagonal, dataset.load_mask(0)[0]], axis=-1)
     results = evaluation.coco_results(0, as_detection(both, [1, 1]))
-    assert evaluation.evaluate_coco(coco_gt, results, "segm")["APl"] == pytest.approx(1.0)
+    assert figures_of(coco_gt, results, "segm")["APl"] == pytest.approx(1.0)
     # As a box the diagonal is a large false alarm that comes first.
-    assert evaluation.evaluate_coco(coco_gt, results, "bbox")["APl"] == pytest.approx(0.5)
+    assert figures_of(coco_gt, results, "bbox")["APl"] == pytest.approx(0.5)
 
 
 def iou_of_boxes(a, b):
@@ -445,6 +238,19 @@ def test_an_object_without_pixels_is_left_out_and_named():
     assert len(coco_gt.anns) == 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_image_without_objects_may_be_masks_without_pixels_of_class_0(count):
+    positive = filled([[0, 0, 50, 50]]), np.array([1])
+    negative = np.zeros((SIZE, SIZE, count), bool), np.zeros(count, np.int32)
+    dataset = Scenes([positive, negative])
+    coco_gt = evaluation.coco_ground_truth(dataset)
+    assert len(coco_gt.anns) == 1 and len(coco_gt.imgs) == 2
+    nothing = as_detection(np.zeros((SIZE, SIZE, 0), bool), [])
+    model = model_giving([as_detection(*positive), nothing])
+    assert evaluation.evaluate(model, dataset)["segm"]["AP"] == pytest.approx(1.0)
+
+
 def noisy_results(coco_gt, seed):
     """Some objects once, some twice, some not, moved by a few pixels; scores with ties."""
     rng = np.random.default_rng(seed)
@@ -483,7 +289,7 @@ def test_results_are_plain_values_and_stay_as_they_are(scenes):
     text = json.dumps(results)
     assert results[1]["bbox"] == [180.0, 0.0, 20.0, 40.0]
     assert [result["category_id"] for result in results] == [1, 2, 1, 1]
-    evaluation.evaluate_coco(evaluation.coco_ground_truth(scenes), results, "segm")
+    figures_of(evaluation.coco_ground_truth(scenes), results, "segm")
     assert json.dumps(results) == text
     empty = as_detection(np.zeros((30, 40, 0), bool), np.zeros(0, int))
     assert evaluation.coco_results(0, empty) == []
@@ -519,7 +325,40 @@ def test_a_file_of_coco_annotations_takes_the_same_results(scenes, tmp_path, cap
     results = evaluation.coco_results(42, as_detection(filled([[10, 10, 60, 60]], 100), [90]))
     only = evaluation.run_coco_eval(coco_gt, results, "segm", image_ids=[42])
     assert evaluation.coco_figures(only)["AP"] == pytest.approx(1.0)
-    assert evaluation.evaluate_coco(coco_gt, results, "bbox")["AP"] == pytest.approx(51 / 101)
+    assert figures_of(coco_gt, results, "bbox")["AP"] == pytest.approx(51 / 101)
+
+
+def numbered(coco_gt, ids):
+    """The same ground truth with other annotation ids."""
+    other = copy.deepcopy(coco_gt)
+    for annotation, number in zip(other.dataset["annotations"], ids, strict=True):
+        annotation["id"] = number
+    other.createIndex()
+    return other
+
+
+@decodes_masks
+@pytest.mark.parametrize("fast", [True, False], ids=["faster-coco-eval", "pycocotools"])
+@pytest.mark.parametrize(
+    "ids",
+    [range(8), [0] * 8, [5, 5, 0, 0, 1, 1, 2, 3], range(-3, 5), [f"a{n}" for n in range(8)]],
+    ids=["from 0", "all 0", "twice", "negative", "text"],
+)
+def test_annotation_ids_of_a_file_change_no_figure(scenes, ids, fast, monkeypatch, capsys):
+    """pycocotools takes id 0 for "no match", and looks annotations up by their ids."""
+    if not fast:
+        monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    coco_gt = evaluation.coco_ground_truth(scenes)
+    assert len(coco_gt.anns) == 9 - 1  # numbered from 1
+    other = numbered(coco_gt, ids)
+    before = json.dumps(other.dataset)
+    found = [r for i, one in enumerate(perfect(scenes)) for r in evaluation.coco_results(i, one)]
+    for results in (found, noisy_results(coco_gt, 3)):
+        for iou_type in evaluation.IOU_TYPES:
+            wanted = figures_of(coco_gt, results, iou_type)
+            assert figures_of(other, results, iou_type) == wanted
+            assert results is not found or wanted["AP"] == pytest.approx(1.0)
+    assert json.dumps(other.dataset) == before
 
 
 def test_a_data_set_read_from_a_file_is_scored_by_the_file(capsys):
@@ -558,14 +397,14 @@ def test_bad_input_is_named(scenes):
     coco_gt = evaluation.coco_ground_truth(scenes)
     good = evaluation.coco_results(0, as_detection(*scenes.load_mask(0)))
     with pytest.raises(ValueError, match="iou_type is 'keypoints'"):
-        evaluation.evaluate_coco(coco_gt, good, "keypoints")
+        figures_of(coco_gt, good, "keypoints")
     with pytest.raises(ValueError, match="image 99"):
-        evaluation.evaluate_coco(coco_gt, [{**good[0], "image_id": 99}], "bbox")
+        figures_of(coco_gt, [{**good[0], "image_id": 99}], "bbox")
     with pytest.raises(ValueError, match=r"category_id 7.*\[1, 2\]"):
-        evaluation.evaluate_coco(coco_gt, [{**good[0], "category_id": 7}], "bbox")
+        figures_of(coco_gt, [{**good[0], "category_id": 7}], "bbox")
     smaller = as_detection(scenes.load_mask(0)[0][:100], [1, 2, 1, 1])
     with pytest.raises(ValueError, match=r"image 0 is \[100, 200\].*\[200, 200\]"):
-        evaluation.evaluate_coco(coco_gt, evaluation.coco_results(0, smaller), "segm")
+        figures_of(coco_gt, evaluation.coco_results(0, smaller), "segm")
     with pytest.raises(ValueError, match=r"image 0 disagree: rois \(3, 4\)"):
         evaluation.coco_results(0, {**smaller, "rois": smaller["rois"][:3]})
     masks = filled([[0, 0, 10, 10]])
@@ -574,3 +413,59 @@ def test_bad_input_is_named(scenes):
             evaluation.coco_ground_truth(Scenes([(masks, np.array([class_id]))]))
     with pytest.raises(ValueError, match=r"image 0: load_mask gave masks \(200, 200, 1\)"):
         evaluation.coco_ground_truth(Scenes([(masks, np.array([1, 1]))]))
+
+
+# ---- All scores ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unsure(tmp_path_factory):
+    """A tiny network whose detections all score less than its DETECTION_MIN_CONFIDENCE."""
+    config = tiny_config(DETECTION_MIN_CONFIDENCE=0.9)
+    model = MaskRCNN("inference", config, tmp_path_factory.mktemp("logs"))
+    seed_weights(model.keras_model, 21)
+    return model
+
+
+@pytest.mark.parametrize("faster", [True, False], ids=["detect_on_batch", "predict_on_batch"])
+def test_detections_of_any_score_count_whatever_the_threshold(unsure, faster, monkeypatch):
+    if not faster:
+        monkeypatch.setattr("mrcnn.detection.detector.DetectionModel", type(None))
+    dataset = random_rectangles(3)
+    images = [dataset.load_image(i) for i in range(3)]
+    before = [len(one["scores"]) for one in unsure.detect(images)]
+    results = evaluation.detect_results(unsure, dataset)
+    assert results and all(result["score"] < 0.9 for result in results)
+    # The model itself stays as it was.
+    assert [len(one["scores"]) for one in unsure.detect(images)] == before == [0, 0, 0]
+    assert unsure.keras_model.get_layer("mrcnn_detection").min_confidence == 0.9
+    assert evaluation.detect_results(unsure, dataset) == results
+
+
+def test_figures_are_those_of_a_threshold_of_0(unsure, tmp_path):
+    everything = MaskRCNN("inference", tiny_config(DETECTION_MIN_CONFIDENCE=0.0), tmp_path)
+    everything.keras_model.set_weights(unsure.keras_model.get_weights())
+    dataset = random_rectangles(6)
+    figures = evaluation.evaluate(unsure, dataset)
+    assert figures == evaluation.evaluate(everything, dataset)
+    assert figures["bbox"]["AR100"] > 0
+
+
+def test_the_threshold_is_that_of_before_after_an_error(unsure):
+    class Broken(Scenes):
+        def load_image(self, image_id):
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        evaluation.evaluate(unsure, Broken([(filled([[0, 0, 9, 9]]), np.array([1]))]))
+    assert unsure.keras_model.get_layer("mrcnn_detection").min_confidence == 0.9
+
+
+def test_each_threshold_is_traced_once(unsure, monkeypatch):
+    dataset = random_rectangles(1)
+    unsure.detect([dataset.load_image(0)])
+    evaluation.evaluate(unsure, dataset)
+    layer = unsure.keras_model.get_layer("mrcnn_detection")
+    monkeypatch.setattr(type(layer), "call", None)  # no trace can be made any more
+    unsure.detect([dataset.load_image(0)])
+    evaluation.evaluate(unsure, dataset)

@@ -60,7 +60,19 @@ def run(tmp_path, photos, weights):
         paths = [str(folder), "--weights", weights, "--output", str(output)]
         return script.main([*paths, *named, "--batch-size", "1", *map(str, arguments)])
 
+    run.photos = photos
     return run
+
+
+def settings_of(config):
+    """Settings as a training writes them: the backbone, a function, by its import path."""
+    names = [name for name in config.names() if name not in ("BATCH_SIZE", "IMAGE_SHAPE")]
+    values = {name: getattr(config, name) for name in names if name != "IMAGE_META_SIZE"}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in values.items()
+        if not callable(value)
+    }
 
 
 def test_what_the_network_finds_is_written(run, tmp_path, photos, weights, capsys):
@@ -121,6 +133,36 @@ def test_a_run_with_other_settings_does_not_mix_in(run, tmp_path):
     assert len(list(read_jsonl(tmp_path / "found.jsonl"))) == 1
 
 
+def test_settings_and_names_are_those_beside_the_weights(run, tmp_path, weights, capsys):
+    """A training leaves all settings there, and those that its Config class added."""
+    run_folder = tmp_path / "tiny20260101T0000"
+    run_folder.mkdir()
+    own = run_folder / "tiny.h5"
+    own.write_bytes(Path(weights).read_bytes())
+    values = {**settings_of(TinyConfig()), "DETECTION_MAX_INSTANCES": 1, "MY_COLOURS": {"a": [1]}}
+    (run_folder / "config.json").write_text(json.dumps({**values, "CLASS_NAMES": list("abc")}))
+    command = ["--weights", own, "--output", tmp_path / "found.jsonl", "--limit", 2]
+    assert script.main([str(run.photos), *map(str, command)]) == 0
+    found = list(read_jsonl(tmp_path / "found.jsonl"))
+    assert all(len(result["detections"]) == 1 for result in found)
+    assert {d["category_name"] for r in found for d in r["detections"]} <= set("abc")
+    printed = capsys.readouterr().out
+    assert f"Settings are those of {run_folder / 'config.json'}" in printed
+    assert "does not use: MY_COLOURS, CLASS_NAMES" in printed
+
+
+def test_a_first_try_with_wrong_weights_does_not_block_the_right_ones(run, tmp_path, weights):
+    wrong = tmp_path / "wrong.h5"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save_weights(
+        tmp_path / "wrong.weights.h5"
+    )
+    (tmp_path / "wrong.weights.h5").rename(wrong)
+    with pytest.raises(ValueError, match="wrong.h5"):
+        run("--weights", wrong, "--limit", 1)
+    assert run("--limit", 1) == 0
+    assert len(list(read_jsonl(tmp_path / "found.jsonl"))) == 1
+
+
 def test_a_folder_as_output_holds_one_file(run, tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"DETECTION_MAX_INSTANCES": 3}')
     config = ("--config", tmp_path / "config.json")
@@ -174,9 +216,77 @@ def test_a_shard_that_does_not_exist_is_refused(text, capsys):
 
 
 def test_weights_that_are_not_there_leave_nothing(photos, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.h5"):
+    with pytest.raises(FileNotFoundError, match="there is no weight file nowhere.h5"):
         script.main([str(photos), "--weights", "nowhere.h5", "--output", str(tmp_path / "o.jsonl")])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_or_nothing_in_place_of_the_folder_leaves_nothing(run, photos, tmp_path):
+    with pytest.raises(NotADirectoryError, match="0.png is a file; name the folder"):
+        run(folder=photos / "0.png")
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        run(folder=photos / "nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        ("found.csv", "jsonl"),
+        ("found.JSON", "jsonl"),
+        ("found.parquet", "jsonl"),
+        ("a/found.v2", "jsonl"),
+        ("found.jsonl", "parquet"),
+        ("found.csv", "parquet"),
+        ("there", "parquet"),
+    ],
+)
+def test_an_output_of_another_kind_is_refused(run, output, kind, tmp_path):
+    (tmp_path / "there").touch()
+    with pytest.raises(ValueError, match=f"--output is .*{output}; .* folder"):
+        run("--format", kind, output=tmp_path / output)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "path"),
+    [
+        ("found.jsonl", "jsonl", "found.jsonl"),
+        ("found.ndjson", "jsonl", "found.ndjson"),
+        ("found", "jsonl", "found"),
+        ("new/", "jsonl", "new/detections.jsonl"),
+        ("found", "parquet", "found"),
+        ("found.parquet", "parquet", "found.parquet"),
+        ("run.3", "parquet", "run.3"),
+    ],
+)
+def test_outputs_that_are_taken(output, kind, path):
+    assert script.output_path(output, kind) == path
+
+
+def test_an_unknown_name_in_a_file_of_differences_is_an_error(tmp_path):
+    (tmp_path / "c.json").write_text('{"DETECTION_MAX_INSTANCE": 5}')
+    with pytest.raises(ValueError, match="c.json: unknown setting .*MAX_INSTANCES"):
+        script.load_config(parsed("w.h5", "--config", str(tmp_path / "c.json")), None)
+
+
+def test_a_config_of_another_tool_beside_the_weights_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"log_dir": "logs"}')
+    assert script.settings_file(parsed(str(tmp_path / "w.h5"))) is None
+    assert script.settings_file(parsed("coco")) is None
+
+
+def test_classes_follow_from_a_configuration(capsys):
+    def classes(**settings):
+        return script.classes_of(type("Own", (TinyConfig,), settings)())
+
+    assert classes(CLASS_NAMES=["BG", "a", "b", "c"]) == [(1, "a"), (2, "b"), (3, "c")]
+    assert classes(CLASS_NAMES=("a", "b", "c")) == [(1, "a"), (2, "b"), (3, "c")]
+    assert classes(NAME="coco", NUM_CLASSES=81)[-1] == (90, "toothbrush")
+    assert not capsys.readouterr().out
+    for numbered in ({}, {"CLASS_NAMES": ["a"]}, {"CLASS_NAMES": "abc"}):
+        assert classes(**numbered) == [(1, "1"), (2, "2"), (3, "3")]
+        assert "called by their numbers" in capsys.readouterr().out
 
 
 # ---- Killed --------------------------------------------------------------------------------------

@@ -61,6 +61,10 @@ def test_an_old_entry_becomes_a_result(old):
     assert script.format_results([old]) == [result()]
 
 
+def test_a_long_whole_number_keeps_its_digits():
+    assert script.format_result(result(image_id=2**60 + 1))["image_id"] == 2**60 + 1
+
+
 def test_backslashes_of_a_bytes_literal_are_those_of_the_string():
     rng = np.random.default_rng(0)
     while True:
@@ -103,6 +107,9 @@ def test_pycocotools_loads_the_new_file(tmp_path, capsys):
         ([result(segmentation=[[1, 2, 3, 4, 5, 6]])], "it must be run lengths"),
         ([result(segmentation={"size": [20], "counts": COUNTS})], r"of size \[20\]"),
         ([with_counts("b'" + COUNTS)], "cannot be read"),
+        ([with_counts("b'', 1")], "cannot be read"),
+        ([with_counts("b''[" + "(" * 10000)], "cannot be read"),
+        ([result(score=10**400)], "score 1000"),
         ([with_counts(COUNTS[:-2])], "entry 0 has run lengths"),
         ([with_counts(None)], "neither a string nor a list"),
     ],

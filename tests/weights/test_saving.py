@@ -121,6 +121,12 @@ def test_a_whole_h5_file_is_a_weight_file_too(detector, tmp_path):
     assert_equal_weights(other.keras_model, model.keras_model)
 
 
+@pytest.mark.parametrize("function", ["predict", "train", "test"])
+def test_servers_for_keras_2_may_prepare_a_function(detector, function):
+    model, _ = detector
+    assert getattr(model.keras_model, f"_make_{function}_function")() is None
+
+
 def test_a_file_that_is_there_is_not_overwritten_unless_asked(detector):
     model, folder = detector
     before = (folder / "whole.h5").read_bytes()
