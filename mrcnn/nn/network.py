@@ -8,11 +8,13 @@ image -> backbone -> pyramid -> RPN -> proposals
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 
 import keras
 from keras import layers
 
+from mrcnn import backend
 from mrcnn.config import Config, compute_backbone_shapes
 from mrcnn.data.image_meta import split_image_meta
 from mrcnn.geometry.boxes import norm_boxes
@@ -45,14 +47,26 @@ class Proposals:
 
 @contextlib.contextmanager
 def dtype_policy(name: str):
-    """Layers built within have this policy; "float32" leaves the one that Keras is set to."""
+    """Layers built within have this policy; "float32" leaves the one that Keras is set to.
+
+    "auto" is mixed_bfloat16 where bfloat16 saves time and float32 elsewhere; which, is printed.
+    """
     before = keras.config.dtype_policy()
+    name = _automatic_policy() if name == "auto" else name
     if name != "float32":
         keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@functools.cache
+def _automatic_policy() -> str:
+    pays = backend.computes_bfloat16()
+    name = "mixed_bfloat16" if pays else "float32"
+    print(f'DTYPE_POLICY "auto" is {name}: bfloat16 saves {"" if pays else "no "}time here.')
+    return name
 
 
 def propose(config: Config, image, anchors, proposal_count: int) -> Proposals:
