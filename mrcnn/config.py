@@ -19,8 +19,8 @@ import json
 import math
 import numbers
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,10 @@ LOSS_NAMES = (
     "mrcnn_bbox_loss",
     "mrcnn_mask_loss",
 )
+
+
+# A Config or a subclass of it.
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
 class derived:
@@ -91,7 +95,7 @@ class Config:
 
     # ---- Run --------------------------------------------------------------------------------
     # Name of the experiment, part of the names of run folders and checkpoints.
-    NAME = None
+    NAME: str | None = None
     # A batch has GPU_COUNT * IMAGES_PER_GPU images. Training uses GPU_COUNT devices, or one device
     # if there are fewer: docs/distribution.md.
     GPU_COUNT = 1
@@ -104,9 +108,9 @@ class Config:
     # ---- Network ----------------------------------------------------------------------------
     # "resnet50" or "resnet101"; "resnet50_v1_5" or "resnet101_v1_5" for PyTorch's weights; or a
     # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
-    BACKBONE = "resnet101"
+    BACKBONE: str | Callable[..., list[Any]] = "resnet101"
     # For a callable BACKBONE: image_shape -> [levels, (height, width)] of its pyramid.
-    COMPUTE_BACKBONE_SHAPE = None
+    COMPUTE_BACKBONE_SHAPE: Callable[[Any], Any] | None = None
     # Stride of each pyramid level P2 to P6, in pixels.
     BACKBONE_STRIDES = [4, 8, 16, 32, 64]
     FPN_CLASSIF_FC_LAYERS_SIZE = 1024
@@ -119,7 +123,7 @@ class Config:
     MASK_SHAPE = [28, 28]
     # Batch normalisation. False: moving averages, also in training, because batches are small.
     # None: batch statistics in training, moving averages otherwise. True: always batch statistics.
-    TRAIN_BN = False
+    TRAIN_BN: bool | None = False
 
     # ---- Images -----------------------------------------------------------------------------
     # "square": scale, then pad to IMAGE_MAX_DIM x IMAGE_MAX_DIM. "rectangle": scale in the same
@@ -133,11 +137,11 @@ class Config:
     IMAGE_MIN_SCALE = 0
     IMAGE_CHANNEL_COUNT = 3
     # One value per channel, subtracted from pixel values 0..255.
-    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])
+    MEAN_PIXEL: np.ndarray | Sequence[float] = np.array([123.7, 116.8, 103.9])
     # The difference is divided by this: one number, or one per channel. PyTorch states mean and
     # deviation for pixel values 0..1; multiply both by 255. For ImageNet this gives
     # [123.675, 116.28, 103.53] and [58.395, 57.12, 57.375].
-    PIXEL_STD = 1.0
+    PIXEL_STD: float | np.ndarray | Sequence[float] = 1.0
 
     # ---- Anchors and proposals --------------------------------------------------------------
     # Side of a square anchor in pixels, one per pyramid level.
@@ -224,7 +228,7 @@ class Config:
         """Length of an image meta row: id, two shapes, window, scale, active classes."""
         return 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Config:
+    def __new__(cls: type[AnyConfig], *args: Any, **kwargs: Any) -> AnyConfig:
         """A new instance, whose derived values are computed whatever its class says."""
         for owner in cls.__mro__[: cls.__mro__.index(Config)]:
             for name in _COMPUTED_FROM:
@@ -261,7 +265,7 @@ class Config:
         write_text(path, text + "\n")
 
     @classmethod
-    def from_json(cls, path: PathLike) -> Config:
+    def from_json(cls: type[AnyConfig], path: PathLike) -> AnyConfig:
         """A Config of this class with the settings of a JSON file; `//` comments are allowed.
 
         Raises:
@@ -276,7 +280,7 @@ class Config:
             setattr(config, name, _like(getattr(config, name), value))
         return config
 
-    def for_detection(self) -> Config:
+    def for_detection(self: AnyConfig) -> AnyConfig:
         """A copy of a training Config for detection: one whole image at a time.
 
         IMAGE_RESIZE_MODE "crop" becomes "pad64", which shows whole images at the scale of the
