@@ -474,6 +474,7 @@ def compute_backbone_shapes(config: Config, image_shape) -> np.ndarray:
         `[levels, (height, width)]` int.
     """
     if callable(config.BACKBONE):
+        assert config.COMPUTE_BACKBONE_SHAPE is not None  # Config.validate
         return np.asarray(config.COMPUTE_BACKBONE_SHAPE(image_shape))
     return np.array(
         [
