@@ -29,6 +29,7 @@ SUPPORTS_JIT = not _TENSORFLOW
 
 # x86's units for bfloat16, as Linux names them.
 _BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
 # NVIDIA's GPUs compute bfloat16 from this compute capability on (Ampere).
 _BFLOAT16_CAPABILITY = (8, 0)
 
@@ -41,35 +42,31 @@ def computes_bfloat16() -> bool:
     float32 and 105 ms in mixed_bfloat16 on TensorFlow, 852 and 523 ms on PyTorch, but 712 and
     733 ms on JAX, which therefore counts only with a GPU or TPU.
     """
-    has_accelerator, pays = _accelerator_computes_bfloat16()
-    if has_accelerator:
-        return pays
+    accelerators = _accelerator_capabilities()
+    if accelerators:
+        return all(tuple(capability) >= _BFLOAT16_CAPABILITY for capability in accelerators)
     return keras.backend.backend() != "jax" and bool(_BFLOAT16_UNITS & _processor_flags())
 
 
-def _accelerator_computes_bfloat16() -> tuple[bool, bool]:
-    """Whether there is a GPU or TPU, and whether all of them compute bfloat16."""
+def _accelerator_capabilities() -> list[tuple[int, ...]]:
+    """The compute capability of every GPU and TPU; (0, 0) for one that states none."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        found = [detail.get("compute_capability", (0, 0)) for detail in details]
-    elif backend == "jax":
+        return [detail.get("compute_capability", (0, 0)) for detail in details]
+    if backend == "jax":
         import jax
 
         devices = [device for device in jax.local_devices() if device.platform != "cpu"]
-        found = [_jax_capability(device) for device in devices]
-    elif backend == "torch":
+        return [_jax_capability(device) for device in devices]
+    if backend == "torch":
         import torch
 
-        found = [
-            torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())
-        ]
-    else:
-        found = []
-    return bool(found), all(tuple(capability) >= _BFLOAT16_CAPABILITY for capability in found)
+        return [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+    return []
 
 
 def _jax_capability(device) -> tuple[int, ...]:
@@ -84,7 +81,7 @@ def _processor_flags() -> set[str]:
     if not sys.platform.startswith("linux"):
         return set()
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        text = _CPUINFO.read_text(encoding="ascii", errors="replace")
     except OSError:
         return set()
     lines = (line.split(":", 1)[1] for line in text.splitlines() if line.startswith("flags"))

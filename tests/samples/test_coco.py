@@ -298,7 +298,7 @@ def test_evaluate_prints_both_and_every_class_and_writes_a_submission(loaded, tm
     ]
     assert all(isinstance(r["segmentation"]["counts"], str) for r in results)
     assert len(coco.loadRes(str(path)).anns) == 3
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_detections_on_a_crowd_count_neither_way(loaded):
@@ -350,15 +350,17 @@ THREE_STAGES = [("heads", 40, 0.001), ("4+", 120, 0.001), ("all", 160, pytest.ap
         (40, None, THREE_STAGES[1:]),
         (41, None, THREE_STAGES[1:]),
         (160, None, []),
+        (3, 3, []),
         (0, 50, [("heads", 40, 0.001), ("4+", 50, 0.001)]),
         (0, 2, [("heads", 2, 0.001)]),
         (2, 3, [("heads", 3, 0.001)]),
     ],
 )
-def test_stages_of_the_original(epoch, epochs, calls):
+def test_stages_of_the_original(epoch, epochs, calls, capsys):
     model = Recorder(epoch=epoch)
     sample.train(model, None, None, epochs=epochs)
     assert model.calls == calls
+    assert ("Nothing is left to train" in capsys.readouterr().out) == (not calls)
     assert model.checked == ["heads", "4+", "all"]
 
 
@@ -526,6 +528,49 @@ def test_the_last_run_brings_its_settings(tmp_path):
     assert (config.BACKBONE, config.SEED) == ("resnet50", 3)
     with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'coco'"):
         sample.load_config(parse(f"--logs={tmp_path / 'none'}", "--model=last"))
+
+
+def test_evaluation_takes_the_settings_beside_the_weights(tmp_path):
+    weights = tmp_path / "run" / "weights.h5"
+    weights.parent.mkdir()
+    words = [f"--logs={tmp_path}", f"--model={weights}"]
+    for text in ('{"BACKBONE": "resnet50"}', None):
+        if text:
+            (weights.parent / "config.json").write_text(text)
+        weights.touch()
+        config = sample.load_config(parse(*words, command="evaluate"))
+        assert config.BACKBONE == "resnet50"
+    assert sample.load_config(parse(*words)).BACKBONE == "resnet101"  # training starts anew
+    other = tmp_path / "other.json"
+    other.write_text('{"SEED": 4}')
+    config = sample.load_config(parse(*words, f"--config={other}", command="evaluate"))
+    assert (config.BACKBONE, config.SEED) == ("resnet101", 4)
+    # A name is no path, whatever lies in the working directory.
+    assert sample.settings_beside("coco") is None
+
+
+def test_random_weights_train_all_layers_with_live_statistics(tmp_path, capsys):
+    def load(*words, **settings):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(settings))
+        arguments = parse("--model=random", f"--config={path}", *words)
+        return sample.load_config(arguments), capsys.readouterr().out
+
+    config, printed = load()
+    assert config.TRAIN_BN is None
+    assert config.SCHEDULE == [["all", 40, 1], ["all", 120, 1], ["all", 160, 0.1]]
+    assert "TRAIN_BN is None" in printed and "all layers train from the first epoch" in printed
+    assert sample.SCHEDULES["three-stage"][0] == ["heads", 40, 1]
+    # What the user chose stays, and what it means is said.
+    config, printed = load(TRAIN_BN=False, SCHEDULE=[["heads", 5, 1], ["all", 9, 1]])
+    assert config.TRAIN_BN is False and config.SCHEDULE[0] == ["heads", 5, 1]
+    assert "statistics stay" in printed and "stages [['heads', 5, 1]]" in printed
+    config, printed = load("--schedule=two-stage")
+    assert config.SCHEDULE == sample.SCHEDULES["two-stage"] and "layers they do not" in printed
+    config, _ = load(GRADIENT_CHECKPOINTING=True)
+    assert config.TRAIN_BN is False
+    config.validate()
+    assert sample.load_config(parse("--model=imagenet")).TRAIN_BN is False
 
 
 class Loader:
