@@ -293,9 +293,14 @@ def train(settings: Settings, fold: int = 0, resume: bool = False) -> MaskRCNN:
     model.set_trainable(layers, verbose=0)
     print(describe_trainable(model.keras_model, settings))
     print(", ".join(f"{name}: {len(ids)} galaxies" for name, ids in parts.items() if ids))
-    write_json(os.path.join(model.log_dir, "config.json"), dataclasses.asdict(settings))
-    write_json(os.path.join(model.log_dir, "split.json"), parts)
     callbacks = [CocoEvaluation(model, val_set)] if val_set else []
+
+    def write_run(logs: Any = None) -> None:
+        write_json(os.path.join(model.log_dir, "config.json"), dataclasses.asdict(settings))
+        write_json(os.path.join(model.log_dir, "split.json"), parts)
+
+    # As a callback, because only `train` settles the run's folder.
+    callbacks.append(keras.callbacks.LambdaCallback(on_train_begin=write_run))
     model.train(
         train_set,
         val_set,

@@ -7,6 +7,7 @@ import pytest
 from mrcnn.config import Config
 from mrcnn.detection import AnchorCache, build_inference_model, mold_inputs
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.nn import network
 from mrcnn.nn.network import training_graph
 from mrcnn.nn.roi_align import PyramidROIAlign
 from tests.slim import (
@@ -252,3 +253,17 @@ def test_any_batch_size_goes_through_and_gives_each_image_its_own_result(golden)
     both = detections([0, 1])
     for order in ([0], [1, 0, 1], [1, 1, 1, 0, 0]):
         np.testing.assert_allclose(detections(order), both[order], atol=1e-4)
+
+
+@pytest.mark.parametrize(("pays", "policy"), [(True, "mixed_bfloat16"), (False, "float32")])
+def test_an_automatic_policy_is_decided_once_and_said(monkeypatch, capsys, pays, policy):
+    monkeypatch.setattr(network.backend, "computes_bfloat16", lambda: pays)
+    network._automatic_policy.cache_clear()
+    for _ in range(2):
+        with network.dtype_policy("auto"):
+            assert keras.config.dtype_policy().name == policy
+        assert keras.config.dtype_policy().name == "float32"
+    assert capsys.readouterr().out.splitlines() == [
+        f'DTYPE_POLICY "auto" is {policy}: bfloat16 saves {"" if pays else "no "}time here.'
+    ]
+    network._automatic_policy.cache_clear()
