@@ -85,12 +85,13 @@ class BalloonEvaluationConfig(BalloonInferenceConfig):
 class BalloonDataset(ViaDataset):
     """Photographs of balloons, one class."""
 
-    def load_balloon(self, dataset_dir: PathLike, subset: str) -> None:
+    def load_balloon(self, dataset_dir: PathLike, subset: str, skip_invalid: bool = False) -> None:
         """Register the images of a subset that have regions.
 
         Args:
             dataset_dir: holds one folder per subset, with images and `via_region_data.json`.
             subset: `train`, `val`, or the name of another folder.
+            skip_invalid: leave out regions and images that cannot be used, and log how many.
 
         Raises:
             FileNotFoundError: there is no such folder, or it lacks the annotations or an image.
@@ -102,7 +103,7 @@ class BalloonDataset(ViaDataset):
                 f"{folder / ANNOTATIONS} does not exist; a data set has the folders train and val, "
                 f"each with images and {ANNOTATIONS}. README.md beside this script says more."
             )
-        self.load_via(folder / ANNOTATIONS, folder, source="balloon")
+        self.load_via(folder / ANNOTATIONS, folder, source="balloon", skip_invalid=skip_invalid)
 
     def image_reference(self, image_id: int) -> str:
         """Path of an image."""
@@ -113,9 +114,9 @@ class BalloonDataset(ViaDataset):
 
 
 def load_dataset(dataset_dir: PathLike, subset: str) -> BalloonDataset:
-    """The prepared BalloonDataset of a subset."""
+    """The prepared BalloonDataset of a subset; `--skip-invalid` of the command line counts."""
     dataset = BalloonDataset()
-    dataset.load_balloon(dataset_dir, subset)
+    dataset.load_balloon(dataset_dir, subset, getattr(args, "skip_invalid", False))
     dataset.prepare()
     return dataset
 
@@ -410,6 +411,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="batches per epoch (default 100), and at most for val",
     )
     add("--subset", default="val", help="folder in DIR to evaluate on (default val)")
+    add("--skip-invalid", action="store_true", help="leave out annotations that cannot be used")
     add("--image", metavar="PATH_OR_URL", help="image to splash")
     add("--video", metavar="PATH_OR_URL", help="video to splash")
     add("--output", metavar="FILE", help="file to write (default splash_<time>.png or .avi here)")

@@ -93,6 +93,8 @@ class CocoDataset(coco_format.CocoFormatDataset):
         class_map: Any = None,
         return_coco: bool = False,
         auto_download: bool = False,
+        skip_invalid: bool = False,
+        crowds: coco_format.Crowds = "crowds",
     ) -> COCO | None:
         """Add a subset of COCO: `annotations/instances_<subset><year>.json` and its images.
 
@@ -107,6 +109,7 @@ class CocoDataset(coco_format.CocoFormatDataset):
             class_map: not used.
             return_coco: return pycocotools' `COCO` of the annotation file.
             auto_download: download missing files.
+            skip_invalid, crowds: as `CocoFormatDataset.load_annotations` takes them.
 
         Raises:
             FileNotFoundError, ValueError: as `CocoFormatDataset.load_annotations`.
@@ -120,7 +123,9 @@ class CocoDataset(coco_format.CocoFormatDataset):
         content = read_json(path)
         cover_images_with_misfit_crowds(content, path)
         images = image_folder(dataset_dir, subset, year)
-        self.add_annotations(content, path, images, "coco", class_ids)
+        self.add_annotations(
+            content, path, images, "coco", class_ids, skip_invalid=skip_invalid, crowds=crowds
+        )
         return coco_format.as_coco(content) if return_coco else None
 
     def auto_download(self, dataDir: PathLike, dataType: str, dataYear: str) -> None:
@@ -481,6 +486,8 @@ def load_split(
                 arguments.year,
                 return_coco=with_coco,
                 auto_download=arguments.download,
+                skip_invalid=arguments.skip_invalid,
+                crowds=arguments.crowds,
             )
     else:
         annotations, images = arguments.annotations, arguments.images
@@ -488,7 +495,9 @@ def load_split(
             annotations, images = arguments.val_annotations, arguments.val_images or images
         if annotations is None:
             return None, None
-        content = dataset.load_annotations(annotations, images)
+        content = dataset.load_annotations(
+            annotations, images, skip_invalid=arguments.skip_invalid, crowds=arguments.crowds
+        )
         coco = coco_format.as_coco(content) if with_coco else None
     dataset.prepare()
     files = dict.fromkeys(str(info["annotation_file"]) for info in dataset.image_info)
@@ -662,6 +671,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--images", metavar="DIR", help="folder of its images")
     add("--val-annotations", metavar="FILE", help="annotation file to validate on while training")
     add("--val-images", metavar="DIR", help="folder of its images (default: that of --images)")
+    add("--skip-invalid", action="store_true", help="leave out entries that cannot be used")
+    add(
+        "--crowds",
+        choices=("crowds", "objects"),
+        default="crowds",
+        help="what iscrowd 1 means: areas to ignore (default), or objects, as in CVAT's brush masks",
+    )
 
     add = parser.add_argument_group("settings").add_argument
     add(

@@ -143,7 +143,7 @@ def test_a_crowd_of_another_size_covers_its_image_with_a_warning(tmp_path, caplo
     dataset.prepare()
     masks, class_ids = dataset.load_mask(0)
     assert list(class_ids) == [2, 1, -3] and masks[:, :, 2].all()
-    (message,) = caplog.messages
+    (message,) = (text for text in caplog.messages if "crowd 102" in text)
     assert re.search(r"instances_val2017.json: crowd 102 .* \[5, 6\], its image 7 is", message)
     assert coco.anns[102]["area"] == 600 and coco.anns[102]["bbox"] == [0, 0, 30, 20]
 
@@ -483,6 +483,30 @@ def test_data_that_are_neither_year(tmp_path, capsys):
     arguments.val_annotations = str(train)
     dataset, coco = sample.load_split(arguments, "validate", with_coco=True)
     assert dataset.num_images == 3 and set(coco.imgs) == {7, 3, 12}
+
+
+@pytest.mark.parametrize("layout", ["coco", "own"])
+def test_entries_that_cannot_be_used_are_left_out_where_asked_for(tmp_path, layout):
+    data = coco_data.content()
+    data["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    data["annotations"][0].pop("bbox", None)
+    if layout == "coco":
+        words = [f"--dataset={make_coco(tmp_path, data=data)}", "--year=2017"]
+    else:
+        path = coco_data.write(tmp_path / "mine.json", data)
+        words = [f"--annotations={path}", f"--images={coco_data.write_images(tmp_path / 'images')}"]
+    with pytest.raises(ValueError, match="annotation"):
+        sample.load_split(parse(*words), "train")
+    dataset, _ = sample.load_split(parse(*words, "--skip-invalid"), "train")
+    kept = [len(dataset.load_mask(image_id)[1]) for image_id in dataset.image_ids]
+    assert sum(kept) == len(data["annotations"]) - 1
+
+
+def test_crowds_may_be_objects(tmp_path):
+    words = [f"--dataset={make_coco(tmp_path)}", "--year=2017"]
+    for flag, class_ids in (("crowds", [2, 1, -3]), ("objects", [2, 1, 3])):
+        dataset, _ = sample.load_split(parse(*words, f"--crowds={flag}"), "train")
+        assert list(dataset.load_mask(0)[1]) == class_ids
 
 
 def test_flags_go_over_the_file(tmp_path):
