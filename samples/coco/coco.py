@@ -676,7 +676,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--crowds",
         choices=("crowds", "objects"),
         default="crowds",
-        help="what iscrowd 1 means: areas to ignore (default), or objects, as in CVAT's brush masks",
+        help="iscrowd 1 means areas to ignore (default), or objects, as in CVAT's brush masks",
     )
 
     add = parser.add_argument_group("settings").add_argument
