@@ -104,7 +104,7 @@ def test_a_script_that_trains_and_evaluates_prints_nothing_to_stderr(tmp_path):
     config = write_config(tmp_path, epochs=2, k_folds=0)
     inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     script = ROOT / "samples" / "galaxy" / "galaxy.py"
-    for command in ("train", "evaluate", "predict"):
+    for command in ("train", "evaluate", "predict", "logs"):
         result = subprocess.run(
             [sys.executable, script, command, "--config", config],
             cwd=tmp_path,

@@ -716,7 +716,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     arguments = parse_arguments(argv)
-    if arguments.command in ("train", "evaluate", "predict"):
+    if arguments.command != "prepare":
         quiet.import_keras()
     run, _ = COMMANDS[arguments.command]
     run(load_settings(arguments.config), arguments)
