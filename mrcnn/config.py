@@ -1,4 +1,4 @@
-"""Config: what a run is, as UPPERCASE attributes that a subclass overrides.
+"""Config: the settings of a run, as UPPERCASE attributes that a subclass overrides.
 
 A subclass states its differences from the defaults and may add attributes of its own::
 
@@ -7,8 +7,8 @@ A subclass states its differences from the defaults and may add attributes of it
         NUM_CLASSES = 1 + 1
         STEPS_PER_EPOCH = 100
 
-Values that follow from others (`BATCH_SIZE`, `IMAGE_SHAPE`, `IMAGE_META_SIZE`) are computed when
-read, so that they are right whenever and wherever an attribute was changed.
+Values that follow from others (`BATCH_SIZE`, `IMAGE_SHAPE`, `IMAGE_META_SIZE`) are computed on
+every read, so they are right whenever and wherever an attribute was changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import json
 import math
 import numbers
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,7 +32,7 @@ from mrcnn.types import Numbers, PathLike, Shape
 RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
-DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 # The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
 LOSS_NAMES = (
     "rpn_class_loss",
@@ -41,101 +43,138 @@ LOSS_NAMES = (
 )
 
 
+# A Config or a subclass of it.
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+
 class derived:
-    """An attribute computed on every read, until somebody assigns it on class or instance."""
+    """An attribute computed on every read, unless the instance was assigned a value of its own.
 
-    def __init__(self, compute):
+    Args:
+        compute: instance -> value.
+        class_value: what a subclass gives in its body for this attribute. Reading it on the class
+            shows it; instances compute, as the original's `Config.__init__` did.
+    """
+
+    def __init__(self, compute: Callable[[Any], Any], class_value: Any = None):
         self.compute = compute
+        self.class_value = class_value
         self.__doc__ = compute.__doc__
+        self._has_warned = False
 
-    def __get__(self, instance, owner):
-        return self if instance is None else self.compute(instance)
+    def __get__(self, instance: Config | None, owner: type[Config]) -> Any:
+        if instance is None:
+            return self if self.class_value is None else self.class_value
+        value = self.compute(instance)
+        if self.class_value is not None and not self._has_warned:
+            self._warn_if_different(type(instance).__name__, value)
+        return value
+
+    def _warn_if_different(self, class_name: str, value: Any) -> None:
+        if np.array_equal(self.class_value, value):
+            return
+        self._has_warned = True
+        name = self.compute.__name__
+        warnings.warn(
+            f"{class_name}.{name} is {self.class_value!r} in the class, but {value!r} counts: it "
+            f"is computed from other settings ({_COMPUTED_FROM[name]}). Change those, or assign "
+            f"config.{name} on the instance.",
+            stacklevel=3,
+        )
+
+
+_COMPUTED_FROM = {
+    "BATCH_SIZE": "IMAGES_PER_GPU * GPU_COUNT",
+    "IMAGE_SHAPE": "IMAGE_MIN_DIM or IMAGE_MAX_DIM, by IMAGE_RESIZE_MODE, and IMAGE_CHANNEL_COUNT",
+    "IMAGE_META_SIZE": "NUM_CLASSES",
+}
 
 
 class Config:
     """Every setting of network, training and detection, with the original's names and defaults."""
 
     # ---- Run --------------------------------------------------------------------------------
-    # Name of the experiment; the run folder and the checkpoints carry it.
-    NAME = None
-    # A batch is GPU_COUNT * IMAGES_PER_GPU images. Training uses GPU_COUNT devices, or one where
-    # there are fewer: docs/distribution.md.
+    # Name of the experiment, part of the names of run folders and checkpoints.
+    NAME: str | None = None
+    # A batch has GPU_COUNT * IMAGES_PER_GPU images. Training uses GPU_COUNT devices, or one device
+    # if there are fewer: docs/distribution.md.
     GPU_COUNT = 1
     IMAGES_PER_GPU = 2
-    # An epoch is this many batches: it ends in validation, TensorBoard and a checkpoint. It need
-    # not be one pass over the data; the images go on where the last epoch left them.
+    # Batches per epoch. After each epoch come validation, TensorBoard and a checkpoint. An epoch
+    # need not be one pass over the data: the next epoch continues with the next images.
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
 
     # ---- Network ----------------------------------------------------------------------------
-    # "resnet50", "resnet101"; "resnet50_v1_5", "resnet101_v1_5" for weights of PyTorch; or a
+    # "resnet50" or "resnet101"; "resnet50_v1_5" or "resnet101_v1_5" for PyTorch's weights; or a
     # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
-    BACKBONE = "resnet101"
+    BACKBONE: str | Callable[..., list[Any]] = "resnet101"
     # For a callable BACKBONE, a callable image_shape -> [levels, (height, width)], the sizes of its
     # feature maps P2 to P6. None: they follow from BACKBONE_STRIDES.
-    COMPUTE_BACKBONE_SHAPE = None
-    # Pixels of the image from one cell to the next in P2 to P6. A property of the backbone: change
-    # it for a callable BACKBONE only.
+    COMPUTE_BACKBONE_SHAPE: Callable[[Any], Any] | None = None
+    # Stride of each pyramid level P2 to P6, in pixels. A property of the backbone: change it for a
+    # callable BACKBONE only.
     BACKBONE_STRIDES = [4, 8, 16, 32, 64]
     FPN_CLASSIF_FC_LAYERS_SIZE = 1024
     TOP_DOWN_PYRAMID_SIZE = 256
-    # Background counts as one.
+    # Number of classes, the background included.
     NUM_CLASSES = 1
     POOL_SIZE = 7
     MASK_POOL_SIZE = 14
     # Twice MASK_POOL_SIZE: the mask head has one deconvolution of stride 2.
     MASK_SHAPE = [28, 28]
-    # Batch normalisation. False: moving statistics, also while training (small batches).
-    # None: batch statistics while training, moving ones otherwise. True: always batch statistics.
-    TRAIN_BN = False
+    # Batch normalisation. False: moving averages, also in training, because batches are small.
+    # None: batch statistics in training, moving averages otherwise. True: always batch statistics.
+    TRAIN_BN: bool | None = False
 
     # ---- Images -----------------------------------------------------------------------------
-    # square: scaled, then padded to IMAGE_MAX_DIM x IMAGE_MAX_DIM. rectangle: scaled alike, then
-    # padded to a multiple of 64, for detection: a quarter fewer pixels for a photo of 4:3.
-    # pad64: padded to a multiple of 64, without IMAGE_MAX_DIM. crop: random crop of IMAGE_MIN_DIM x
-    # IMAGE_MIN_DIM. none: left as they are.
+    # "square": scale, then pad to IMAGE_MAX_DIM x IMAGE_MAX_DIM. "rectangle": scale in the same
+    # way, then pad to multiples of 64; for detection, a quarter fewer pixels for a 4:3 photograph.
+    # "pad64": pad to multiples of 64, without IMAGE_MAX_DIM. "crop": take a random crop of
+    # IMAGE_MIN_DIM x IMAGE_MIN_DIM. "none": neither scale nor pad.
     IMAGE_RESIZE_MODE = "square"
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 1024
-    # Smallest enlargement; 0 for none. Looked at before IMAGE_MIN_DIM.
+    # Smallest scale factor, applied before IMAGE_MIN_DIM; 0 for no limit.
     IMAGE_MIN_SCALE = 0
     IMAGE_CHANNEL_COUNT = 3
-    # One value a channel, subtracted from images of 0..255.
-    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])
-    # Then divided by this, one number or one a channel. Weights of PyTorch want both times 255 of
-    # what is said for images of 0..1: of ImageNet, [123.675, 116.28, 103.53] and
-    # [58.395, 57.12, 57.375].
-    PIXEL_STD = 1.0
+    # One value per channel, subtracted from pixel values 0..255.
+    MEAN_PIXEL: np.ndarray | Sequence[float] = np.array([123.7, 116.8, 103.9])
+    # The difference is divided by this: one number, or one per channel. PyTorch states mean and
+    # deviation for pixel values 0..1; multiply both by 255. For ImageNet this gives
+    # [123.675, 116.28, 103.53] and [58.395, 57.12, 57.375].
+    PIXEL_STD: float | np.ndarray | Sequence[float] = 1.0
 
     # ---- Anchors and proposals --------------------------------------------------------------
     # Side of a square anchor in pixels, one value per pyramid level from P2 on. With fewer than
     # five values, the last levels have no anchors.
     RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)
-    # Width / height.
+    # Anchor shapes as width / height.
     RPN_ANCHOR_RATIOS = [0.5, 1, 2]
-    # 1: anchors on every cell of a feature map; 2: on every other.
+    # 1: anchors at every cell of a feature map; 2: at every second cell.
     RPN_ANCHOR_STRIDE = 1
     RPN_NMS_THRESHOLD = 0.7
     RPN_TRAIN_ANCHORS_PER_IMAGE = 256
-    # Anchors kept by score before, proposals kept after non-maximum suppression.
+    # Anchors kept by score before non-maximum suppression, and proposals kept after it.
     PRE_NMS_LIMIT = 6000
     POST_NMS_ROIS_TRAINING = 2000
     POST_NMS_ROIS_INFERENCE = 1000
-    # Deltas are divided by these, so that their targets have a spread near 1.
+    # Box deltas are divided by these, which gives targets a standard deviation near 1.
     RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
     BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
 
     # ---- Training targets -------------------------------------------------------------------
-    # Masks are cut to their box and stored at this (height, width): less memory, a little blur.
+    # Masks are cropped to their boxes and resized to this (height, width), which saves memory and
+    # blurs them slightly.
     USE_MINI_MASK = True
     MINI_MASK_SHAPE = (56, 56)
     TRAIN_ROIS_PER_IMAGE = 200
     ROI_POSITIVE_RATIO = 0.33
-    # Objects beyond this number are left out, at random.
+    # Of images with more objects than this, a random choice is used.
     MAX_GT_INSTANCES = 100
-    # False: the training graph takes ROIs as an eighth input in place of the RPN's.
+    # False: the training graph takes ROIs as its eighth input instead of the RPN's proposals.
     USE_RPN_ROIS = True
-    # True: images without objects train too, RPN and class head see background alone in them.
+    # True: images without objects are used too; RPN and class head learn background from them.
     # False: they are left out.
     TRAIN_EMPTY_IMAGES = False
     # Share of a data set's images that may be bad before training stops. Bad images are those that
@@ -152,35 +191,36 @@ class Config:
     LEARNING_MOMENTUM = 0.9
     WEIGHT_DECAY = 0.0001
     LOSS_WEIGHTS = {name: 1.0 for name in LOSS_NAMES}
-    # Largest norm of all gradients together.
+    # Largest global norm of the gradients.
     GRADIENT_CLIP_NORM = 5.0
-    # "sgd", with LEARNING_MOMENTUM; "adam" or "adamw", the same but for the decay's default.
+    # "sgd", with momentum LEARNING_MOMENTUM; "adam" or "adamw", which are the same here.
     OPTIMIZER = "sgd"
-    # What each step takes off a weight, times the learning rate (Loshchilov and Hutter 2019), for
-    # any optimizer. Above 0 it alone counts, and WEIGHT_DECAY, L2 in the loss, does not.
+    # Decoupled weight decay (Loshchilov and Hutter 2019), for any optimizer: each step subtracts
+    # it times the learning rate times the weight. Above 0 it replaces WEIGHT_DECAY, the L2 loss.
     DECOUPLED_WEIGHT_DECAY = 0.0
-    # Batches in which the learning rate rises in a line from a thousandth of what it is then.
+    # Number of warm-up steps, in which the learning rate rises linearly from a thousandth.
     WARMUP_STEPS = 0
-    # From the first batch of a call of `train` to its last: "constant"; "step", a tenth after each
-    # of these parts; "cosine", half a wave down to 0.
+    # Learning-rate schedule over the steps of one call of `train`: "constant"; "step", divided by
+    # ten after each of these fractions; "cosine", down to 0.
     LEARNING_RATE_SCHEDULE = "constant"
     LEARNING_RATE_DROPS = (2 / 3, 8 / 9)
-    # Batches whose gradients are averaged for one step of the optimizer.
+    # Number of batches whose gradients are averaged before the optimizer makes a step.
     GRADIENT_ACCUMULATION_STEPS = 1
-    # True: what the blocks of the backbone compute is not kept for the gradients but computed again
-    # (Chen et al. 2016), which takes less memory and more time.
+    # True: activations of the backbone's blocks are recomputed for the gradients, not stored (Chen
+    # et al. 2016): less memory, more time.
     GRADIENT_CHECKPOINTING = False
-    # Above 0, checkpoints, validation and detection while training have the moving average of the
-    # weights, of which this part stays at each batch: 0.999 for one.
+    # EMA decay, such as 0.999. Above 0, checkpoints, validation and detection during training use
+    # the exponential moving average of the weights.
     EMA_MOMENTUM = 0.0
-    # Of training and detection: "float32", "mixed_bfloat16" or "mixed_float16". Weights, boxes and
-    # losses are float32 in all of them.
+    # Precision of training and detection: "float32", "mixed_bfloat16", "mixed_float16", or "auto":
+    # mixed_bfloat16 where the processor or GPU computes bfloat16, else float32. Weights, boxes and
+    # losses are always float32.
     DTYPE_POLICY = "float32"
 
     # ---- Derived ----------------------------------------------------------------------------
     @derived
     def BATCH_SIZE(self) -> int:
-        """Images a batch."""
+        """Images per batch."""
         return self.IMAGES_PER_GPU * self.GPU_COUNT
 
     @derived
@@ -194,9 +234,20 @@ class Config:
         """Length of an image meta row: id, two shapes, window, scale, active classes."""
         return 1 + 3 + 3 + 4 + 1 + self.NUM_CLASSES
 
+    def __new__(cls: type[AnyConfig], *args: Any, **kwargs: Any) -> AnyConfig:
+        """A new instance, whose derived values are computed whatever its class says."""
+        for owner in cls.__mro__[: cls.__mro__.index(Config)]:
+            for name in _COMPUTED_FROM:
+                value = vars(owner).get(name)
+                # A property or another descriptor computes, so it is left alone.
+                if value is not None and not hasattr(value, "__get__"):
+                    compute = vars(Config)[name].compute
+                    setattr(owner, name, derived(compute, class_value=value))
+        return super().__new__(cls)
+
     # ---- Showing, saving, checking ----------------------------------------------------------
     def names(self) -> list[str]:
-        """Names of all settings, the user's own included, in alphabetical order."""
+        """Names of all settings in alphabetical order, those that a user added included."""
         return [name for name in dir(self) if name.isupper() and not name.startswith("_")]
 
     def display(self) -> None:
@@ -207,10 +258,10 @@ class Config:
         print()
 
     def to_json(self, path: PathLike) -> None:
-        """Write every setting but the derived ones to a JSON file, `from_json` reads it back.
+        """Write every setting except the derived ones to a JSON file for `from_json`.
 
         Raises:
-            ValueError: a setting that JSON cannot hold, a callable BACKBONE for one.
+            ValueError: JSON cannot hold a setting, such as a callable BACKBONE.
         """
         values = {name: getattr(self, name) for name in self.names() if not self._follows(name)}
         try:
@@ -220,11 +271,11 @@ class Config:
         write_text(path, text + "\n")
 
     @classmethod
-    def from_json(cls, path: PathLike) -> Config:
+    def from_json(cls: type[AnyConfig], path: PathLike) -> AnyConfig:
         """A Config of this class with the settings of a JSON file; `//` comments are allowed.
 
         Raises:
-            ValueError: no JSON, or a name that this class does not have.
+            ValueError: the file is not JSON, or names a setting that this class does not have.
         """
         values = read_settings(path)
         config = cls()
@@ -235,7 +286,7 @@ class Config:
             setattr(config, name, _like(getattr(config, name), value))
         return config
 
-    def for_detection(self) -> Config:
+    def for_detection(self: AnyConfig) -> AnyConfig:
         """A copy of a training Config for detection: one whole image at a time.
 
         IMAGE_RESIZE_MODE "crop" becomes "pad64", which shows whole images at the scale of the
@@ -253,7 +304,7 @@ class Config:
         Raises:
             ValueError: the first setting that cannot work, with its value and what would do.
 
-        Warns about an attribute of the user's own whose name is nearly that of a setting.
+        Warns about an added attribute whose name is close to that of a setting.
         """
         self._warn_of_near_misses()
         self._check_types()
@@ -262,8 +313,11 @@ class Config:
         self._check_image_size()
 
     def _follows(self, name: str) -> bool:
-        """Is this setting derived, and not assigned by the user?"""
-        return name not in vars(self) and isinstance(getattr(type(self), name, None), derived)
+        """Is this setting computed, and not assigned on the instance?"""
+        if name in vars(self):
+            return False
+        owners = (owner for owner in type(self).__mro__ if name in vars(owner))
+        return isinstance(vars(next(owners))[name], derived)
 
     def _warn_of_near_misses(self) -> None:
         known = [name for name in dir(Config) if name.isupper()]
@@ -299,12 +353,12 @@ class Config:
         if not 0 < self.ROI_POSITIVE_RATIO <= 1:
             raise ValueError(
                 f"ROI_POSITIVE_RATIO is {self.ROI_POSITIVE_RATIO}; it must be above 0 and at "
-                "most 1: 0.33 keeps one positive ROI to two negative ones."
+                "most 1: 0.33 keeps one positive ROI for every two negative ones."
             )
         if self.NUM_CLASSES < 2:
             raise ValueError(
-                f"NUM_CLASSES is {self.NUM_CLASSES}; the background counts as one, so a data set "
-                "of one class has NUM_CLASSES = 1 + 1."
+                f"NUM_CLASSES is {self.NUM_CLASSES}; it includes the background, so a data set of "
+                "one class has NUM_CLASSES = 1 + 1."
             )
         self._check_loss_weights()
         self._check_optimisation()
@@ -322,28 +376,28 @@ class Config:
         drops = list(self.LEARNING_RATE_DROPS)
         if drops != sorted(set(drops)) or not 0 < drops[0] <= drops[-1] < 1:
             raise ValueError(
-                f"LEARNING_RATE_DROPS is {self.LEARNING_RATE_DROPS!r}; it must be parts of the "
-                "training, rising, above 0 and below 1."
+                f"LEARNING_RATE_DROPS is {self.LEARNING_RATE_DROPS!r}; it must be rising fractions "
+                "of the training, above 0 and below 1."
             )
         if self.GRADIENT_CHECKPOINTING and self.TRAIN_BN is not False:
             raise ValueError(
-                f"GRADIENT_CHECKPOINTING is True and TRAIN_BN {self.TRAIN_BN}; what is computed "
-                "twice would count twice in the statistics, so TRAIN_BN must be False."
+                f"GRADIENT_CHECKPOINTING is True and TRAIN_BN {self.TRAIN_BN}; recomputed "
+                "activations would count twice in the statistics, so TRAIN_BN must be False."
             )
         if not 0 <= self.EMA_MOMENTUM < 1:
             raise ValueError(
-                f"EMA_MOMENTUM is {self.EMA_MOMENTUM}; it must be at least 0, which is no moving "
-                "average, and below 1."
+                f"EMA_MOMENTUM is {self.EMA_MOMENTUM}; it must be at least 0 and below 1, where 0 "
+                "means no moving average."
             )
 
     def _check_loss_weights(self) -> None:
         for name, weight in self.LOSS_WEIGHTS.items():
             if name not in LOSS_NAMES:
                 raise ValueError(
-                    f"LOSS_WEIGHTS names {name!r}, which is no loss."
+                    f"LOSS_WEIGHTS names {name!r}, which is not a loss."
                     + did_you_mean(str(name), list(LOSS_NAMES))
                 )
-            if not _is_number(weight):
+            if not is_number(weight):
                 raise ValueError(f"LOSS_WEIGHTS[{name!r}] is {weight!r}; it must be a number.")
 
     def _check_network(self) -> None:
@@ -408,16 +462,17 @@ class Config:
                 f"IMAGE_RESIZE_MODE is {self.IMAGE_RESIZE_MODE!r}; it must be one of "
                 f"{', '.join(RESIZE_MODES)}."
             )
-        # What ends up as IMAGE_SHAPE, and with pad64 what small images are enlarged to.
+        # The side that becomes IMAGE_SHAPE and, with pad64, the side small images are enlarged to.
         if self.IMAGE_RESIZE_MODE != "crop":
             self._check_divisible("IMAGE_MAX_DIM", least=64)
         if self.IMAGE_RESIZE_MODE in ("crop", "pad64"):
-            self._check_divisible("IMAGE_MIN_DIM", least=64 * (self.IMAGE_RESIZE_MODE == "crop"))
+            least = 64 if self.IMAGE_RESIZE_MODE == "crop" else 0
+            self._check_divisible("IMAGE_MIN_DIM", least)
         bounded = self.IMAGE_RESIZE_MODE in ("square", "rectangle")
         if bounded and self.IMAGE_MIN_DIM > self.IMAGE_MAX_DIM:
             raise ValueError(
                 f"IMAGE_MIN_DIM is {self.IMAGE_MIN_DIM} and IMAGE_MAX_DIM {self.IMAGE_MAX_DIM}; "
-                "the smaller side cannot be larger than the larger one."
+                "the limit of the shorter side cannot exceed that of the longer side."
             )
 
     def _check_divisible(self, name: str, least: int) -> None:
@@ -451,26 +506,32 @@ def feature_shapes(strides: Numbers, image_shape: Shape) -> np.ndarray:
     return np.array([[math.ceil(side / stride) for side in image_shape[:2]] for stride in strides])
 
 
-def _is_bool(value) -> bool:
+def _is_bool(value: object) -> bool:
     return isinstance(value, (bool, np.bool_))
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Is this a finite real number, and no bool?"""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64, such as 10**400
+        return False
 
 
-def _is_number_list(value) -> bool:
+def _is_number_list(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(is_number, value))
 
 
-# What a setting may be follows from its default, for all but these.
-# Steps that come of a division are rounded up.
+# The kind of a setting follows from its default, except for these.
+# Steps may be fractions, such as those of a division; they are rounded up.
 _FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM", "STEPS_PER_EPOCH", "VALIDATION_STEPS")
 _OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE", "OPTIMIZER", "LEARNING_RATE_SCHEDULE", "DTYPE_POLICY")
 _STD_DEVS = ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")
@@ -522,15 +583,15 @@ _ALL_ABOVE_ZERO = (
 )
 
 
-def _wanted_kind(name: str, default):
-    """`(words, check)` for a setting with this default, None where other checks say more."""
+def _wanted_kind(name: str, default: Any) -> tuple[str, Callable[[Any], bool]] | None:
+    """`(words, check)` for a setting with this default, None if another check says more."""
     if name in _OPEN:
         return None
     if name == "TRAIN_BN":
         return "True, False or None", lambda value: value is None or _is_bool(value)
     if name == "PIXEL_STD":
-        words = "a number, or a list of one a channel"
-        return words, lambda value: _is_number(value) or _is_number_list(value)
+        words = "a number, or a list of one number per channel"
+        return words, lambda value: is_number(value) or _is_number_list(value)
     if name in _STD_DEVS:
         words = "four numbers, one each for dy, dx, log dh and log dw"
         return words, lambda value: _is_number_list(value) and len(value) == 4
@@ -543,7 +604,7 @@ def _wanted_kind(name: str, default):
     if isinstance(default, bool):
         return "True or False", _is_bool
     if name in _FRACTIONS or isinstance(default, float):
-        return "a number", _is_number
+        return "a number", is_number
     if isinstance(default, int):
         return "a whole number", _is_whole
     if isinstance(default, dict):
@@ -551,8 +612,8 @@ def _wanted_kind(name: str, default):
     return "a list of numbers that is not empty", _is_number_list
 
 
-def _plain(value):
-    """NumPy values as JSON knows them."""
+def _plain(value: object) -> Any:
+    """A NumPy value as a plain one that JSON can hold."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -560,8 +621,8 @@ def _plain(value):
     raise TypeError(f"{value!r} has no JSON form")
 
 
-def _like(default, value):
-    """A JSON list as the array or tuple that the default is."""
+def _like(default: Any, value: Any) -> Any:
+    """A value from JSON, a list as the array or tuple that the default is."""
     if isinstance(value, list) and isinstance(default, np.ndarray):
         return np.array(value)
     if isinstance(value, list) and isinstance(default, tuple):
@@ -570,10 +631,11 @@ def _like(default, value):
 
 
 def read_settings(path: PathLike) -> dict:
-    """The object that a JSON file holds; `//` comments are allowed.
+    """The settings in a JSON file, by name; `//` comments are allowed.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: no JSON, or no object.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON, or holds no object.
     """
     values = read_json(path, comments=True)
     if not isinstance(values, dict):

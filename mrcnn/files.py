@@ -13,7 +13,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,33 @@ def written_beside(path: PathLike) -> Iterator[Path]:
         flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_together() -> Iterator[Callable[[PathLike], Path]]:
+    """A function `path -> path to write to`, for files that belong together.
+
+    The files get their names when all went well, in the order in which their paths were asked for;
+    on an error none does.
+    """
+    temporaries: dict[Path, Path] = {}
+
+    def temporary_of(path: PathLike) -> Path:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return temporaries.setdefault(path, path.with_name(_temporary_name(path.name)))
+
+    try:
+        yield temporary_of
+        for temporary in temporaries.values():
+            flush_to_disk(temporary)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+        for folder in {path.parent for path in temporaries}:
+            flush_to_disk(folder)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: PathLike, text: str) -> None:

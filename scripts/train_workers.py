@@ -1,14 +1,15 @@
-"""Run a training script in several processes that train one model together, on JAX.
+"""Run a training script in several processes that together train one model, on JAX.
 
     python scripts/train_workers.py --workers 2 samples/shapes/shapes.py train --epochs=3
     srun --kill-on-bad-exit=1 python scripts/train_workers.py samples/shapes/shapes.py train
     python scripts/train_workers.py --address HOST:PORT --workers 4 --index 2 SCRIPT …
 
-The first starts both workers on this machine, to try things out or where cores are many. The second
-is a worker of a Slurm job, which tells it all it needs (scripts/train.slurm). The third is one of
-four workers started by hand; HOST is the machine of the first, index 0.
+The first command starts both workers on this machine, for a trial or if it has many cores. The
+second is one worker of a Slurm job, which provides address, number and index
+(scripts/train.slurm). The third is one of four workers started by hand; HOST is the machine of
+worker 0.
 
-Every worker runs the script from its beginning, with the same random seed: docs/distribution.md.
+Every worker runs the whole script with the same random seed: docs/distribution.md.
 """
 
 from __future__ import annotations
@@ -23,39 +24,44 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
-# Seconds for the other workers to end by themselves when one has failed.
+# Seconds that the other workers have to end by themselves after one failed.
 PATIENCE = 150
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="A training script in several processes that train one model together, on JAX.",
+        description="Run a training script in several processes that train one model, on JAX.",
         allow_abbrev=False,
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="how many; Slurm knows by itself")
-    parser.add_argument("--address", metavar="HOST:PORT", help="of the first worker")
-    parser.add_argument("--index", type=int, metavar="I", help="of this worker, from 0")
-    parser.add_argument("--seed", type=int, default=0, help="of every worker (default 0)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="number of workers (from Slurm in its jobs)"
+    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="address of worker 0")
+    parser.add_argument("--index", type=int, metavar="I", help="number of this worker, from 0")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of every worker (default 0)"
+    )
     parser.add_argument("script", help="a Python file that calls MaskRCNN.train")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     arguments = parser.parse_args(argv)
     if arguments.workers is not None and arguments.workers < 1:
         parser.error(f"--workers is {arguments.workers}; it must be at least 1.")
     if (arguments.address is None) != (arguments.index is None):
-        parser.error("--address and --index belong together; --workers alone starts all here.")
+        parser.error("--address and --index belong together; --workers alone starts all workers.")
     if arguments.address is not None and arguments.workers is None:
-        parser.error("--address needs --workers, how many there are.")
+        parser.error("--address needs --workers, the number of workers.")
     if not os.path.isfile(arguments.script):
         parser.error(f"there is no file {arguments.script}.")
     return arguments
 
 
 def start_here(arguments: argparse.Namespace) -> int:
-    """Start all workers on this machine and wait for them; the exit status."""
-    # Ends as by an error, so that no worker stays behind.
+    """Start all workers on this machine and wait for them; returns the exit status."""
+    # SystemExit ends this process like an error does, so no worker stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -75,17 +81,20 @@ def start_here(arguments: argparse.Namespace) -> int:
 
 
 def wait_for(workers: list[subprocess.Popen]) -> int:
-    """0 once all workers have ended well; 1 when one failed and the others had time to end."""
+    """Wait for workers; returns 0 if all ended well, else 1.
+
+    After one failed, the others have PATIENCE seconds to end.
+    """
     deadline = math.inf
     while time.monotonic() < deadline:
         statuses = [worker.poll() for worker in workers]
         failed = [(i, status) for i, status in enumerate(statuses) if status]
         if failed and deadline == math.inf:
-            # A worker ends soon after its peer: which of several was first is not known.
+            # One failure soon ends the other workers, so which failed first may be unknown.
             ended = ", ".join(f"Worker {i} ended with status {status}" for i, status in failed)
             print(
                 f"{ended}; the others end too. "
-                "Start again with the run's last checkpoint to go on.",
+                "To continue, start again with the run's last checkpoint.",
                 file=sys.stderr,
                 flush=True,
             )
@@ -99,16 +108,19 @@ def wait_for(workers: list[subprocess.Popen]) -> int:
 def run_worker(arguments: argparse.Namespace) -> None:
     """Join the other workers and run the script."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    # Else JAX catches SIGTERM, to tell programs that look at it, and Slurm has to kill the worker.
+    # Otherwise JAX catches SIGTERM for programs that poll it, and Slurm has to kill the worker.
     os.environ.setdefault("JAX_ENABLE_PREEMPTION_SERVICE", "false")
     if ROOT_DIR not in sys.path:
         sys.path.append(ROOT_DIR)
+    from mrcnn import quiet
+
+    quiet.import_keras()
     import keras
 
     from mrcnn.training import distribution
 
     distribution.join(arguments.address, arguments.workers, arguments.index)
-    # Scripts that draw a data set or split one at random must do it alike.
+    # Random data sets and splits must be the same in every worker.
     keras.utils.set_random_seed(arguments.seed)
     sys.argv = [arguments.script, *arguments.arguments]
     sys.path.insert(0, os.path.dirname(os.path.abspath(arguments.script)))
@@ -116,7 +128,7 @@ def run_worker(arguments: argparse.Namespace) -> None:
 
 
 def end_at_once(error: BaseException) -> None:
-    """End with an error, without waiting for the other workers as Python's own end would."""
+    """End with an error at once; Python's normal end would wait for the other workers."""
     status = error.code if isinstance(error, SystemExit) else 1
     if isinstance(status, int):
         traceback.print_exception(error)
@@ -128,8 +140,8 @@ def end_at_once(error: BaseException) -> None:
     os._exit(status)
 
 
-def main(argv=None) -> None:
-    """Start workers, or be one."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Start all workers, or run as one of them."""
     arguments = parse_arguments(argv)
     if arguments.workers is not None and arguments.address is None:
         sys.exit(start_here(arguments))

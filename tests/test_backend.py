@@ -336,3 +336,47 @@ def test_no_gradient_flows_through_the_choice():
         return ops.sum(ops.cast(indices, "float32"))
 
     assert (gradients(total, np.random.default_rng(0).random((1, 5)).astype("f4"))[0] == 0).all()
+
+
+# ---- Precision -----------------------------------------------------------------------------------
+
+CPUINFO = "processor: 0\nflags\t\t: fpu avx2 {}\nbugs: none\n\nprocessor: 1\nflags: fpu\n"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "flags", "pays"),
+    [
+        ([], "amx_bf16 amx_tile", True),
+        ([], "avx512_bf16", True),
+        ([], "avx512f avx512_fp16", False),
+        ([], "avx512_bf16x", False),
+        ([(8, 0)], "", True),
+        ([(9, 0), (8, 6)], "", True),
+        ([(7, 5)], "amx_bf16", False),  # the GPU computes, not the processor
+        ([(9, 0), (7, 5)], "", False),
+    ],
+    ids=str,
+)
+def test_bfloat16_pays_where_something_computes_it(monkeypatch, capabilities, flags, pays):
+    monkeypatch.setattr(backend, "_accelerator_capabilities", lambda: capabilities)
+    monkeypatch.setattr(backend, "_processor_flags", lambda: set(flags.split()))
+    on_jax = keras.backend.backend() == "jax" and not capabilities
+    assert backend.computes_bfloat16.__wrapped__() == (pays and not on_jax)
+
+
+def test_the_processor_is_asked_on_linux_only(monkeypatch, tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_text(CPUINFO.format("amx_bf16"))
+    monkeypatch.setattr(backend, "_CPUINFO", path)
+    monkeypatch.setattr(backend.sys, "platform", "linux")
+    assert backend._processor_flags() == {"fpu", "avx2", "amx_bf16"}
+    path.unlink()
+    assert backend._processor_flags() == set()
+    path.write_text(CPUINFO.format("amx_bf16"))
+    monkeypatch.setattr(backend.sys, "platform", "darwin")
+    assert backend._processor_flags() == set()
+
+
+def test_this_machine_has_an_answer():
+    assert backend.computes_bfloat16() in (True, False)
+    assert all(len(capability) >= 1 for capability in backend._accelerator_capabilities())

@@ -93,3 +93,35 @@ def test_nothing_stays_of_what_cannot_be_written(tmp_path):
     with pytest.raises(TypeError), files.written_beside(tmp_path / "a.json") as path:
         path.write_text(json.dumps(object()))
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- Several files at once -----------------------------------------------------------------------
+
+
+def test_files_that_belong_together_get_their_names_together_and_in_order(tmp_path, monkeypatch):
+    named = []
+    replace = os.replace
+
+    def note(source, target):
+        named.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", note)
+    with files.written_together() as temporary_of:
+        for name in ("b/one.png", "a/two.png", "table.gzip"):
+            path = temporary_of(tmp_path / name)
+            path.write_text(name)
+            assert path == temporary_of(tmp_path / name)
+            assert path.suffix == (tmp_path / name).suffix and not (tmp_path / name).exists()
+    assert named == ["one.png", "two.png", "table.gzip"]
+    assert (tmp_path / "a" / "two.png").read_text() == "a/two.png"
+
+
+def test_on_an_error_none_of_them_is_written(tmp_path):
+    (tmp_path / "one").write_text("before")
+    with pytest.raises(RuntimeError), files.written_together() as temporary_of:
+        temporary_of(tmp_path / "one").write_text("half")
+        temporary_of(tmp_path / "two")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    assert (tmp_path / "one").read_text() == "before"

@@ -1,13 +1,13 @@
-"""Find balloons in photographs, and leave colour to nothing else: a small data set of one class.
+"""Find balloons in photographs, and turn everything else grey: a small data set of one class.
 
 Data: DIR/train and DIR/val, each with images and their annotations, `via_region_data.json` of the
-VGG Image Annotator. samples/balloon/README.md tells where to get it and how to bring your own.
+VGG Image Annotator. samples/balloon/README.md says where to get it and how to use your own.
 
     # from the COCO weights; or --weights=imagenet, last, or a file
     python samples/balloon/balloon.py train --dataset=DIR --weights=coco
     # COCO AP of boxes and masks
     python samples/balloon/balloon.py evaluate --dataset=DIR --weights=last
-    # grey, but for the balloons: splash_<time>.png or .avi
+    # grey except for the balloons: splash_<time>.png or .avi
     python samples/balloon/balloon.py splash --weights=last --image=PATH_OR_URL
     python samples/balloon/balloon.py splash --weights=last --video=PATH_OR_URL
 """
@@ -22,40 +22,42 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn import utils  # noqa: E402
+from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.dataset import read_image  # noqa: E402
 from mrcnn.data.formats.via import ViaDataset  # noqa: E402
+from mrcnn.files import written_beside  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
+
+if TYPE_CHECKING:
+    from mrcnn.mask_rcnn import MaskRCNN
 
 COCO_WEIGHTS_PATH = os.path.join(ROOT_DIR, "mask_rcnn_coco.h5")
 DEFAULT_LOGS_DIR = os.path.join(ROOT_DIR, "logs")
 
 ANNOTATIONS = "via_region_data.json"
-# Layers whose shapes depend on the number of classes: the COCO weights do not fit them.
-CLASS_LAYERS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
 # Codecs that OpenCV's own builds can write.
 VIDEO_CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
-# The parsed command line, for `train(model)`; None where this file is imported.
+# The parsed command line, for `train(model)`; None if this file is imported.
 args: argparse.Namespace | None = None
 
 
 class BalloonConfig(Config):
-    """Training: photographs of any size, brought to 1024x1024."""
+    """Training: photographs of any size, scaled and padded to 1024x1024."""
 
     NAME = "balloon"
     IMAGES_PER_GPU = 2
@@ -72,7 +74,7 @@ class BalloonInferenceConfig(BalloonConfig):
 
 
 class BalloonEvaluationConfig(BalloonInferenceConfig):
-    """Average precision counts detections by rank, so none is thrown away."""
+    """Evaluation: average precision ranks detections by score, so all are kept."""
 
     DETECTION_MIN_CONFIDENCE = 0
 
@@ -83,26 +85,27 @@ class BalloonEvaluationConfig(BalloonInferenceConfig):
 class BalloonDataset(ViaDataset):
     """Photographs of balloons, one class."""
 
-    def load_balloon(self, dataset_dir, subset):
+    def load_balloon(self, dataset_dir: PathLike, subset: str, skip_invalid: bool = False) -> None:
         """Register the images of a subset that have regions.
 
         Args:
-            dataset_dir: holds a folder a subset, with images and `via_region_data.json`.
+            dataset_dir: holds one folder per subset, with images and `via_region_data.json`.
             subset: `train`, `val`, or the name of another folder.
+            skip_invalid: leave out regions and images that cannot be used, and log how many.
 
         Raises:
-            FileNotFoundError: no such folder, no annotations in it, or an image missing.
-            ValueError: annotations that cannot be used, see `ViaDataset.load_via`.
+            FileNotFoundError: there is no such folder, or it lacks the annotations or an image.
+            ValueError: the annotations cannot be used, see `ViaDataset.load_via`.
         """
         folder = Path(dataset_dir) / subset
         if not (folder / ANNOTATIONS).is_file():
             raise FileNotFoundError(
                 f"{folder / ANNOTATIONS} does not exist; a data set has the folders train and val, "
-                f"each with images and {ANNOTATIONS}. README.md beside this script tells more."
+                f"each with images and {ANNOTATIONS}. README.md beside this script says more."
             )
-        self.load_via(folder / ANNOTATIONS, folder, source="balloon")
+        self.load_via(folder / ANNOTATIONS, folder, source="balloon", skip_invalid=skip_invalid)
 
-    def image_reference(self, image_id):
+    def image_reference(self, image_id: int) -> str:
         """Path of an image."""
         info = self.image_info[image_id]
         if info["source"] == "balloon":
@@ -110,10 +113,10 @@ class BalloonDataset(ViaDataset):
         return super().image_reference(image_id)
 
 
-def load_dataset(dataset_dir, subset) -> BalloonDataset:
-    """The prepared BalloonDataset of a subset."""
+def load_dataset(dataset_dir: PathLike, subset: str) -> BalloonDataset:
+    """The prepared BalloonDataset of a subset; `--skip-invalid` of the command line counts."""
     dataset = BalloonDataset()
-    dataset.load_balloon(dataset_dir, subset)
+    dataset.load_balloon(dataset_dir, subset, getattr(args, "skip_invalid", False))
     dataset.prepare()
     return dataset
 
@@ -121,24 +124,28 @@ def load_dataset(dataset_dir, subset) -> BalloonDataset:
 # ---- Training and evaluation ---------------------------------------------------------------------
 
 
-def train(model, dataset_dir=None, epochs=30):
-    """Train the heads on `train`, with `val` to validate on.
+def train(model: MaskRCNN, dataset_dir: PathLike | None = None, epochs: int = 30) -> None:
+    """Train the heads on `train` and validate on `val`.
 
     Args:
         model: MaskRCNN in training mode.
-        dataset_dir: as `BalloonDataset.load_balloon` takes it; None: `--dataset` of the command
+        dataset_dir: as `BalloonDataset.load_balloon` takes it; None for `--dataset` of the command
             line, the module's `args`.
-        epochs: the epoch to end with.
+        epochs: total number of epochs, including those of a resumed run.
 
     Raises:
-        ValueError: no `dataset_dir`, and no command line either.
+        ValueError: neither `dataset_dir` nor the command line gives a folder.
     """
     dataset_dir = dataset_dir or getattr(args, "dataset", None)
     if dataset_dir is None:
         raise ValueError("dataset_dir is None; give the folder that holds train and val.")
+    done = getattr(model, "epoch", 0)
+    if done >= epochs:
+        print(f"Nothing is left to train: {done} epochs are done, and training ends with {epochs}.")
+        return
     dataset_train = load_dataset(dataset_dir, "train")
     dataset_val = load_dataset(dataset_dir, "val")
-    # Heads alone: the data set is small, and the layers below them know photographs from COCO.
+    # Only the heads: the data set is small, and COCO weights already know photographs.
     print(f"Train heads, until epoch {epochs}")
     model.train(
         dataset_train,
@@ -149,8 +156,8 @@ def train(model, dataset_dir=None, epochs=30):
     )
 
 
-def evaluate(model, dataset_dir, subset="val"):
-    """Print COCO's figures for boxes and masks over a subset.
+def evaluate(model: MaskRCNN, dataset_dir: PathLike, subset: str = "val") -> dict:
+    """Print COCO's figures of boxes and masks on a subset.
 
     Args:
         model: MaskRCNN in inference mode.
@@ -170,19 +177,19 @@ def evaluate(model, dataset_dir, subset="val"):
 # ---- Color splash --------------------------------------------------------------------------------
 
 
-def color_splash(image, mask):
-    """An image in grey, but for the pixels of any mask, which keep their colour.
+def color_splash(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image in grey, except for the pixels of the masks, which keep their colour.
 
     Args:
-        image: `[H, W, 3]` uint8 RGB; `[H, W, 4]` with an alpha channel, which is dropped, or grey
-            `[H, W]`, `[H, W, 1]`.
+        image: uint8; `[H, W, 3]` RGB, `[H, W, 4]` RGBA, whose alpha channel is dropped, or grey
+            `[H, W]` or `[H, W, 1]`.
         mask: `[H, W, N]` bool; with N = 0 the whole image turns grey.
 
     Returns:
         `[H, W, 3]` uint8.
 
     Raises:
-        ValueError: an image of another shape, or masks of another size than it.
+        ValueError: the image has another shape, or the masks have another size than the image.
     """
     from skimage.color import rgb2gray
 
@@ -198,7 +205,7 @@ def color_splash(image, mask):
     return np.where(mask.any(axis=2, keepdims=True), image, gray)
 
 
-def _as_rgb(image) -> np.ndarray:
+def _as_rgb(image: np.ndarray) -> np.ndarray:
     """`[H, W, 3]` of a grey, RGB or RGBA image."""
     image = np.asarray(image)
     pixels = image[..., None] if image.ndim == 2 else image
@@ -210,12 +217,17 @@ def _as_rgb(image) -> np.ndarray:
     return pixels[..., :3] if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)
 
 
-def detect_and_color_splash(model, image_path=None, video_path=None, output=None):
-    """Write the color splash of what is found in an image or in a video.
+def detect_and_color_splash(
+    model: MaskRCNN,
+    image_path: PathLike | None = None,
+    video_path: PathLike | None = None,
+    output: PathLike | None = None,
+) -> str:
+    """Write the color splash of an image or a video.
 
     Args:
         model: MaskRCNN in inference mode.
-        image_path, video_path: path or URL; one of the two.
+        image_path, video_path: path or URL; exactly one of them.
         output: the file to write, `.png` or `.jpg` for an image, `.avi` or `.mp4` for a video;
             by default `splash_<time>.png` or `.avi` in the current folder.
 
@@ -223,8 +235,8 @@ def detect_and_color_splash(model, image_path=None, video_path=None, output=None
         The path of the file. It appears when it is complete.
 
     Raises:
-        ValueError: none or both of image and video; an ending of `output` that is not known.
-        OSError: what cannot be read or written.
+        ValueError: neither or both of image and video are given, or `output` has an unknown ending.
+        OSError: a file cannot be read or written.
     """
     if bool(image_path) == bool(video_path):
         raise ValueError(
@@ -244,22 +256,22 @@ def detect_and_color_splash(model, image_path=None, video_path=None, output=None
     return str(output)
 
 
-def splash_image(model, image_path, output):
+def splash_image(model: MaskRCNN, image_path: str, output: PathLike) -> None:
     """Write the color splash of an image to the file `output`."""
     from PIL import Image
 
     print("Detecting in", image_path)
     image = open_image(image_path)
     (result,) = model.detect([image])
-    with _complete(output) as path:
+    with written_beside(output) as path:
         Image.fromarray(color_splash(image, result["masks"])).save(path)
 
 
-def open_image(image_path) -> np.ndarray:
-    """An image of a path or URL: `[H, W, 3]` uint8, whatever the file holds.
+def open_image(image_path: str) -> np.ndarray:
+    """The image of a path or URL as `[H, W, 3]` uint8, whatever the file holds.
 
     Raises:
-        OSError: it cannot be read; names path or URL.
+        OSError: it cannot be read; the message names the path or URL.
     """
     if not _is_url(image_path):
         return read_image(image_path)
@@ -269,7 +281,7 @@ def open_image(image_path) -> np.ndarray:
     except (OSError, http.client.HTTPException) as error:
         raise OSError(f"{image_path} could not be downloaded: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
-        # The ending may say how to decode.
+        # The ending may tell the format.
         path = Path(folder) / f"image{Path(urllib.parse.urlparse(image_path).path).suffix}"
         path.write_bytes(content)
         try:
@@ -278,36 +290,36 @@ def open_image(image_path) -> np.ndarray:
             raise OSError(f"{image_path} is not an image that can be read: {error}") from error
 
 
-def _is_url(path) -> bool:
+def _is_url(path: str) -> bool:
     return urllib.parse.urlparse(path).scheme in ("http", "https")
 
 
-def splash_video(model, video_path, output):
+def splash_video(model: MaskRCNN, video_path: str, output: PathLike) -> None:
     """Write the color splash of a video, frame by frame, to the file `output`.
 
-    Frames are detected in batches of BATCH_SIZE. Size and frame rate stay; there is no sound.
+    The model gets BATCH_SIZE frames at a time. Size and frame rate stay; the sound is lost.
     """
     from keras.utils import Progbar
 
     frames, rate, count = open_video(video_path)
     progress, done = Progbar(count, unit_name="frame"), 0
-    with _complete(output) as path, video_writer(path, rate) as write:
+    with written_beside(output) as path, video_writer(path, rate) as write:
         for batch in batches(frames, model.config.BATCH_SIZE):
             for frame, result in zip(batch, model.detect(batch), strict=True):
                 write(color_splash(frame, result["masks"]))
             done += len(batch)
             progress.update(done)
     if done != count:
-        print()  # the progress bar does so itself where it comes to its end
+        print()  # the progress bar ends its line only when it is complete
     if done < (count or 0):
         print(f"{video_path} says it has {count} frames; {done} could be read.")
 
 
-def open_video(video_path) -> tuple[Iterator[np.ndarray], float, int | None]:
-    """Frames `[H, W, 3]` uint8 RGB of a video, frames a second, and how many, where it is known.
+def open_video(video_path: str) -> tuple[Iterator[np.ndarray], float, int | None]:
+    """A video's frames `[H, W, 3]` uint8 RGB, frames per second, and number of frames if known.
 
     Raises:
-        OSError: no video that OpenCV can read, or none of its frames.
+        OSError: OpenCV cannot read the video, or none of its frames.
     """
     import cv2
 
@@ -319,14 +331,14 @@ def open_video(video_path) -> tuple[Iterator[np.ndarray], float, int | None]:
         raise OSError(f"{video_path} cannot be opened as a video: OpenCV reads no frame of it.")
     rate = capture.get(cv2.CAP_PROP_FPS)
     if not rate > 0:
-        print("The frame rate is not known: 25 frames a second.")
+        print("The frame rate is unknown; 25 frames per second are taken.")
         rate = 25.0
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return _frames(capture, first), rate, count if count > 0 else None
 
 
-def _frames(capture, frame) -> Iterator[np.ndarray]:
-    """The frame that was read already, and all that follow, as RGB."""
+def _frames(capture: Any, frame: np.ndarray) -> Iterator[np.ndarray]:
+    """The frame already read and all that follow, as RGB."""
     is_read = True
     while is_read:
         yield np.ascontiguousarray(frame[..., ::-1])
@@ -334,9 +346,9 @@ def _frames(capture, frame) -> Iterator[np.ndarray]:
     capture.release()
 
 
-def batches(items, size) -> Iterator[list]:
-    """Lists of `size` items in turn; the last may be shorter."""
-    batch = []
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Consecutive lists of `size` items; the last may be shorter."""
+    batch: list[Any] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:
@@ -347,8 +359,8 @@ def batches(items, size) -> Iterator[list]:
 
 
 @contextmanager
-def video_writer(path, rate):
-    """Function that adds a frame `[H, W, 3]` uint8 RGB to a video; the first one sets the size.
+def video_writer(path: PathLike, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that adds a frame `[H, W, 3]` uint8 RGB to a video; the first sets the size.
 
     Raises:
         OSError: OpenCV cannot write the file.
@@ -358,7 +370,7 @@ def video_writer(path, rate):
     codec = VIDEO_CODECS[Path(path).suffix.lower()]
     writer = cv2.VideoWriter()
 
-    def write(frame):
+    def write(frame: np.ndarray) -> None:
         if not writer.isOpened():
             size = frame.shape[1], frame.shape[0]
             if not writer.open(str(path), cv2.VideoWriter_fourcc(*codec), rate, size):
@@ -371,45 +383,20 @@ def video_writer(path, rate):
         writer.release()
 
 
-@contextmanager
-def _complete(output):
-    """A path to write to; `output` appears when the block has ended, and not if it failed."""
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # The ending tells Pillow and OpenCV the format, so it stays.
-    part = output.with_name(f"{output.stem}.part{output.suffix}")
-    try:
-        yield part
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 # ---- Command line --------------------------------------------------------------------------------
 
 
-def load_weights(model, weights):
+def load_weights(model: MaskRCNN, weights: PathLike) -> None:
     """Load what `--weights` names: `coco`, `imagenet`, `last` or the path of a file."""
-    name = str(weights).lower()
-    exclude = None
-    if name == "coco":
-        if not os.path.exists(COCO_WEIGHTS_PATH):
-            utils.download_trained_weights(COCO_WEIGHTS_PATH)
-        path, exclude = COCO_WEIGHTS_PATH, CLASS_LAYERS
-    elif name == "imagenet":
-        path = model.get_imagenet_weights()
-    elif name == "last":
-        path = model.find_last()
-    else:
-        path = weights
-    print("Loading weights", path)
-    model.load_weights(path, by_name=True, exclude=exclude)
+    from mrcnn.weights import load_start_weights
+
+    load_start_weights(model, weights, COCO_WEIGHTS_PATH)
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Mask R-CNN for balloons: train, measure, or leave colour to them alone."
+        description="Mask R-CNN for balloons: train, evaluate, or turn everything else grey."
     )
     add = parser.add_argument
     add("command", choices=("train", "evaluate", "splash"))
@@ -417,8 +404,14 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     add("--dataset", metavar="DIR", help="folder of the data set, with train and val")
     add("--logs", default=DEFAULT_LOGS_DIR, metavar="DIR", help="folder of training runs")
     add("--epochs", type=int, default=30, metavar="N", help="train until epoch N (default 30)")
-    add("--steps", type=int, metavar="N", help="batches an epoch (default 100), validation at most")
+    add(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="batches per epoch (default 100), and at most for val",
+    )
     add("--subset", default="val", help="folder in DIR to evaluate on (default val)")
+    add("--skip-invalid", action="store_true", help="leave out annotations that cannot be used")
     add("--image", metavar="PATH_OR_URL", help="image to splash")
     add("--video", metavar="PATH_OR_URL", help="video to splash")
     add("--output", metavar="FILE", help="file to write (default splash_<time>.png or .avi here)")
@@ -429,16 +422,17 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         parser.error("splash needs --image or --video, one of them")
     if arguments.command != "train" and arguments.weights.lower() in ("coco", "imagenet"):
         parser.error(
-            f"--weights={arguments.weights} knows no balloons, it is what training starts from; "
-            f"{arguments.command} needs 'last' or the file of a training"
+            f"--weights={arguments.weights} knows no balloons; training starts from it. "
+            f"{arguments.command} needs 'last' or a trained weight file"
         )
     return arguments
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     global args
     args = parse_arguments(argv)
+    quiet.import_keras()
     from mrcnn.model import MaskRCNN
 
     if args.command == "train":

@@ -1,15 +1,15 @@
 """Train and evaluate on MS COCO, or on any data in COCO's format.
 
-    # COCO as it is published: DIR/annotations, DIR/train2017, DIR/val2017
+    # COCO as published: DIR/annotations, DIR/train2017, DIR/val2017
     python samples/coco/coco.py train --dataset=DIR --year=2017 --model=imagenet
-    python samples/coco/coco.py train --dataset=DIR --year=2017 --model=last     # go on
+    python samples/coco/coco.py train --dataset=DIR --year=2017 --model=last     # resume
     python samples/coco/coco.py evaluate --dataset=DIR --year=2017 --model=last --limit=0
 
     # any file in COCO's format; the number of classes follows
     python samples/coco/coco.py train --annotations=FILE --images=DIR --model=coco
     python samples/coco/coco.py evaluate --annotations=FILE --images=DIR --model=last
 
-samples/coco/README.md tells more.
+samples/coco/README.md says more.
 """
 
 from __future__ import annotations
@@ -22,18 +22,28 @@ import shutil
 import sys
 import urllib.request
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-# The checkout this file lies in, for when the package is not installed.
+import numpy as np
+
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn import evaluation  # noqa: E402
-from mrcnn.config import Config  # noqa: E402
+from mrcnn import evaluation, quiet  # noqa: E402
+from mrcnn.config import Config, read_settings  # noqa: E402
 from mrcnn.data.formats import coco as coco_format  # noqa: E402
+from mrcnn.files import read_json, write_text  # noqa: E402
+from mrcnn.messages import listed  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
+    from mrcnn.mask_rcnn import MaskRCNN
 
 logger = logging.getLogger("mrcnn")
 
@@ -41,17 +51,14 @@ COCO_MODEL_PATH = os.path.join(ROOT_DIR, "mask_rcnn_coco.h5")
 DEFAULT_LOGS_DIR = os.path.join(ROOT_DIR, "logs")
 DEFAULT_DATASET_YEAR = "2014"
 
-# Layers whose shapes depend on the number of classes: the COCO weights fit 81 only.
-CLASS_LAYERS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
-
-# Stages of training: (layers, the epoch it ends with, its part of LEARNING_RATE).
+# Stages of training: [layers, the epoch it ends with, factor of LEARNING_RATE].
 SCHEDULES = {
     "three-stage": [["heads", 40, 1], ["4+", 120, 1], ["all", 160, 0.1]],
     "two-stage": [["heads", 20, 1], ["4+", 100, 1]],
 }
 
 COCO_URL = "http://images.cocodataset.org"
-# The 5,000 images of val2014 that results of 2014 are given for, and the 35,000 others.
+# The 5,000 images of val2014 on which results of 2014 are reported, and the 35,000 others.
 SPLITS_OF_VAL2014 = {
     "minival": "https://dl.dropboxusercontent.com/s/o43o90bna78omob/instances_minival2014.json.zip?dl=1",
     "valminusminival": "https://dl.dropboxusercontent.com/s/s3tw5zcg7395368/instances_valminusminival2014.json.zip?dl=1",
@@ -59,12 +66,12 @@ SPLITS_OF_VAL2014 = {
 
 
 class CocoConfig(Config):
-    """Training on MS COCO; SCHEDULE, AUGMENTATION and SEED are what this sample adds."""
+    """Training on MS COCO; this sample adds SCHEDULE, AUGMENTATION and SEED."""
 
     NAME = "coco"
     IMAGES_PER_GPU = 2
     NUM_CLASSES = 1 + 80
-    # [[layers, the epoch it ends with, its part of LEARNING_RATE], ...]
+    # [[layers, the epoch it ends with, factor of LEARNING_RATE], ...]
     SCHEDULE = SCHEDULES["three-stage"]
     # "flip", "heavy" or "none"
     AUGMENTATION = "flip"
@@ -75,52 +82,57 @@ class CocoConfig(Config):
 
 
 class CocoDataset(coco_format.CocoFormatDataset):
-    """MS COCO in the folders it is published in."""
+    """MS COCO in its published folders."""
 
     def load_coco(
         self,
-        dataset_dir,
-        subset,
-        year=DEFAULT_DATASET_YEAR,
-        class_ids=None,
-        class_map=None,
-        return_coco=False,
-        auto_download=False,
-    ):
+        dataset_dir: PathLike,
+        subset: str,
+        year: str = DEFAULT_DATASET_YEAR,
+        class_ids: Sequence[int] | None = None,
+        class_map: Any = None,
+        return_coco: bool = False,
+        auto_download: bool = False,
+        skip_invalid: bool = False,
+        crowds: coco_format.Crowds = "crowds",
+    ) -> COCO | None:
         """Add a subset of COCO: `annotations/instances_<subset><year>.json` and its images.
 
-        A crowd whose run lengths have another size than its image becomes one that covers the
-        image, with a warning: the published files are taken as they are.
+        A crowd whose run lengths have another size than its image covers the whole image instead,
+        with a warning, because the published files contain such crowds.
 
         Args:
-            dataset_dir: folder with `annotations` and a folder of images a subset.
+            dataset_dir: folder with `annotations` and one folder of images per subset.
             subset: `train` or `val`, or one of 2014's parts of val, `minival`, `valminusminival`.
             year: 2014 or 2017.
-            class_ids: COCO's category ids to take, with the images that show them; all if None.
+            class_ids: COCO's category ids to take, with the images that show them; None for all.
             class_map: not used.
             return_coco: return pycocotools' `COCO` of the annotation file.
-            auto_download: fetch what is not there.
+            auto_download: download missing files.
+            skip_invalid, crowds: as `CocoFormatDataset.load_annotations` takes them.
 
         Raises:
             FileNotFoundError, ValueError: as `CocoFormatDataset.load_annotations`.
-            OSError: a download that failed.
+            OSError: a download failed.
         """
         if auto_download:
             self.auto_download(dataset_dir, subset, year)
         path = annotation_path(dataset_dir, subset, year)
         if not path.is_file():
             raise FileNotFoundError(_what_is_there_instead(path))
-        content = coco_format.read_json(path)
+        content = read_json(path)
         cover_images_with_misfit_crowds(content, path)
         images = image_folder(dataset_dir, subset, year)
-        self.add_annotations(content, path, images, "coco", class_ids)
+        self.add_annotations(
+            content, path, images, "coco", class_ids, skip_invalid=skip_invalid, crowds=crowds
+        )
         return coco_format.as_coco(content) if return_coco else None
 
-    def auto_download(self, dataDir, dataType, dataYear):
-        """Fetch a subset's images and annotations into `dataDir`, unless they are there.
+    def auto_download(self, dataDir: PathLike, dataType: str, dataYear: str) -> None:
+        """Download a subset's images and annotations into `dataDir`, unless they are there.
 
         Raises:
-            OSError: a download that failed, with its address.
+            OSError: a download failed; the message has its address.
         """
         images = image_folder(dataDir, dataType, dataYear)
         if not images.is_dir():
@@ -134,42 +146,42 @@ class CocoDataset(coco_format.CocoFormatDataset):
             name = f"annotations_trainval{dataYear}.zip"
             download_zip(f"{COCO_URL}/annotations/{name}", dataDir, f"annotations/{path.name}")
 
-    def image_reference(self, image_id):
-        """The page that shows a COCO image with its annotations."""
+    def image_reference(self, image_id: int) -> str:
+        """The web page of a COCO image with its annotations."""
         info = self.image_info[image_id]
         if info["source"] == "coco":
             return f"http://cocodataset.org/#explore?id={info['id']}"
         return super().image_reference(image_id)
 
-    def annToRLE(self, ann, height, width):
+    def annToRLE(self, ann: dict, height: int, width: int) -> dict:
         """An annotation's mask as pycocotools' run lengths."""
         return coco_format.segmentation_to_rle(ann["segmentation"], height, width)
 
-    def annToMask(self, ann, height, width):
+    def annToMask(self, ann: dict, height: int, width: int) -> np.ndarray:
         """An annotation's mask, `[height, width]` uint8."""
         return coco_format.segmentation_to_mask(ann["segmentation"], height, width)
 
 
-def annotation_path(dataset_dir, subset, year) -> Path:
+def annotation_path(dataset_dir: PathLike, subset: str, year: str) -> Path:
     """Annotation file of a subset."""
     return Path(dataset_dir) / "annotations" / f"instances_{subset}{year}.json"
 
 
-def image_folder(dataset_dir, subset, year) -> Path:
+def image_folder(dataset_dir: PathLike, subset: str, year: str) -> Path:
     """Folder of a subset's images; minival and valminusminival are parts of val."""
     return Path(dataset_dir) / f"{'val' if subset in SPLITS_OF_VAL2014 else subset}{year}"
 
 
 def _what_is_there_instead(path: Path) -> str:
     there = sorted(entry.name for entry in path.parent.glob("*.json"))
-    found = f"{path.parent} holds {', '.join(there)}" if there else f"{path.parent} holds no JSON"
+    found = f"{path.parent} holds {listed(there)}" if there else f"{path.parent} holds no JSON"
     return (
-        f"{path} does not exist; {found}. --year and --dataset say where COCO is, --download "
-        "fetches it, and --annotations FILE --images DIR take any other layout."
+        f"{path} does not exist; {found}. --dataset and --year say where COCO is, --download "
+        "downloads it, and --annotations FILE --images DIR read any other layout."
     )
 
 
-def cover_images_with_misfit_crowds(content, path) -> None:
+def cover_images_with_misfit_crowds(content: dict, path: Path) -> None:
     """Let crowds whose run lengths have another size than their image cover it, with a warning."""
     images = coco_format.entries_by_id(content, "images", path)
     for annotation in coco_format.entries_by_id(content, "annotations", path).values():
@@ -196,14 +208,14 @@ def cover_images_with_misfit_crowds(content, path) -> None:
 # ---- Downloads -----------------------------------------------------------------------------------
 
 
-def download_zip(url, folder, wanted) -> None:
-    """Download an archive and unpack it into a folder; nothing appears there half done.
+def download_zip(url: str, folder: PathLike, wanted: str) -> None:
+    """Download an archive and unpack it into a folder; nothing half done appears there.
 
     Args:
-        wanted: a file or folder in the archive, to be there afterwards.
+        wanted: a file or folder that the archive must hold.
 
     Raises:
-        OSError: no connection, a transfer that broke off, or not the archive that was expected.
+        OSError: there is no connection, the transfer broke off, or the archive is another one.
     """
     folder = Path(folder)
     archive = folder / (url.split("?")[0].rsplit("/", 1)[-1] + ".part")
@@ -226,8 +238,8 @@ def download_zip(url, folder, wanted) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _download(url, path: Path) -> None:
-    """Write what an address serves to a file, with a line that counts megabytes."""
+def _download(url: str, path: Path) -> None:
+    """Download a file, with a line that counts megabytes."""
     with urllib.request.urlopen(url, timeout=60) as response:
         total, done = int(response.headers.get("Content-Length") or 0), 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +255,7 @@ def _download(url, path: Path) -> None:
 
 
 def _move_into(source: Path, folder: Path) -> None:
-    """Move what a folder holds into another; a folder that is new there appears as a whole."""
+    """Move the content of a folder into another; a folder that is new there appears as a whole."""
     for path in source.iterdir():
         target = folder / path.name
         if not target.exists():
@@ -255,16 +267,23 @@ def _move_into(source: Path, folder: Path) -> None:
 # ---- Evaluation ----------------------------------------------------------------------------------
 
 
-def build_coco_results(dataset, image_ids, rois, class_ids, scores, masks):
+def build_coco_results(
+    dataset: CocoDataset,
+    image_ids: Sequence[int],
+    rois: np.ndarray | None,
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray,
+) -> list[dict]:
     """Detections in COCO's results format.
 
     Args:
-        image_ids: COCO's own ids of the images that all these detections are of: one, usually.
+        image_ids: COCO's ids of the images that all these detections belong to, usually one.
         rois: `[N, (y1, x1, y2, x2)]` pixels, or None for no detection; class_ids: `[N]`, the data
             set's; scores: `[N]`; masks: `[H, W, N]`.
 
     Returns:
-        A dict a detection, with COCO's ids; ready for JSON and for pycocotools' `loadRes`.
+        One dict per detection with COCO's ids, ready for JSON and for pycocotools' `loadRes`.
     """
     if rois is None:
         return []
@@ -276,15 +295,22 @@ def build_coco_results(dataset, image_ids, rois, class_ids, scores, masks):
     ]
 
 
-def evaluate_coco(model, dataset, coco, eval_type="bbox", limit=0, image_ids=None):
-    """Detect on images of COCO and print the twelve figures of boxes or of masks.
+def evaluate_coco(
+    model: MaskRCNN,
+    dataset: CocoDataset,
+    coco: COCO,
+    eval_type: str = "bbox",
+    limit: int = 0,
+    image_ids: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Detect in images of COCO and print the twelve figures of boxes or of masks.
 
     Args:
         model: MaskRCNN in inference mode; dataset: prepared.
-        coco: pycocotools' `COCO` of the annotation file, as `load_coco(return_coco=True)` gives it.
+        coco: pycocotools' `COCO` of the annotation file; `load_coco(return_coco=True)` returns it.
         eval_type: "bbox" or "segm".
-        limit: look at so many images, 0 for all.
-        image_ids: ids in `dataset`, all if None.
+        limit: number of images to use, 0 for all.
+        image_ids: ids in `dataset`, None for all.
 
     Returns:
         The figures by name, see `mrcnn.evaluation.COCO_FIGURES`.
@@ -295,26 +321,37 @@ def evaluate_coco(model, dataset, coco, eval_type="bbox", limit=0, image_ids=Non
     return figures
 
 
-def detect(model, dataset, limit=0, image_ids=None):
-    """Detections as COCO's results, and of which images and categories these are all."""
+def detect(
+    model: MaskRCNN,
+    dataset: CocoDataset,
+    limit: int = 0,
+    image_ids: Sequence[int] | None = None,
+) -> tuple[list[dict], dict]:
+    """Detections as COCO's results, and the images and categories that they cover."""
     image_ids = evaluation.chosen_images(dataset, image_ids, limit)
     results = evaluation.detect_results(model, dataset, image_ids, progress=_print_progress)
     scope = evaluation.source_scope(dataset, image_ids)
     return evaluation.with_source_ids(dataset, results), scope
 
 
-def _print_progress(done, total):
+def _print_progress(done: int, total: int) -> None:
     if done == total or done % 10 == 0:
         end = "\n" if done == total else ""
         print(f"\rDetecting: {done} of {total} images", end=end, flush=True)
 
 
-def evaluate(model, dataset, coco, limit=0, submission=None):
+def evaluate(
+    model: MaskRCNN,
+    dataset: CocoDataset,
+    coco: COCO,
+    limit: int = 0,
+    submission: PathLike | None = None,
+) -> dict[str, dict[str, float]]:
     """Print the figures of boxes and masks and the AP of every class; write a submission.
 
     Args:
         model, dataset, coco, limit: as `evaluate_coco` takes them.
-        submission: path of a JSON file for the results, in COCO's format.
+        submission: JSON file to write the results to, in COCO's format.
 
     Returns:
         `{"bbox": figures, "segm": figures}`.
@@ -333,8 +370,8 @@ def evaluate(model, dataset, coco, limit=0, submission=None):
     return figures
 
 
-def table_by_class(by_class) -> str:
-    """AP of boxes and masks, a line a class; a dash for a class without objects.
+def table_by_class(by_class: dict[str, dict[str, float]]) -> str:
+    """AP of boxes and masks, one line per class; a dash for a class without objects.
 
     Args:
         by_class: `{"bbox": {name: AP}, "segm": {name: AP}}`.
@@ -346,25 +383,22 @@ def table_by_class(by_class) -> str:
     return "\n".join(lines)
 
 
-def write_results(path, results) -> None:
-    """Write results to a JSON file, which replaces one of that name when it is complete."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(results), encoding="utf-8")
-    beside.replace(path)
+def write_results(path: PathLike, results: list[dict]) -> None:
+    """Write results to a JSON file, which replaces an older one only when it is complete."""
+    write_text(path, json.dumps(results))
 
 
 # ---- Training ------------------------------------------------------------------------------------
 
 
-def flip():
-    """Every other image mirrored left to right."""
+def flip() -> Any:
+    """Mirror images left to right with probability 0.5."""
     from imgaug import augmenters as iaa
 
     return iaa.Fliplr(0.5)
 
 
-def heavy():
+def heavy() -> Any:
     """Flips, crops, blur, contrast, brightness and affine transforms, in random order."""
     from imgaug import augmenters as iaa
 
@@ -386,21 +420,33 @@ def heavy():
     )
 
 
-AUGMENTATIONS = {"flip": flip, "heavy": heavy, "none": lambda: None}
+AUGMENTATIONS: dict[str, Callable[[], Any]] = {"flip": flip, "heavy": heavy, "none": lambda: None}
 
 
-def train(model, dataset_train, dataset_val, custom_callbacks=None, epochs=None):
-    """Train stage by stage; what a resumed run has behind it is passed over.
+def train(
+    model: MaskRCNN,
+    dataset_train: CocoDataset,
+    dataset_val: CocoDataset | None,
+    custom_callbacks: Sequence[Any] | None = None,
+    epochs: int | None = None,
+) -> None:
+    """Train stage by stage; stages that a resumed run has completed are skipped.
 
     Args:
-        model: MaskRCNN in training mode; its Config a CocoConfig.
-        dataset_train, dataset_val: prepared; no validation where the second is None.
-        epochs: end after this epoch, though SCHEDULE goes on.
+        model: MaskRCNN in training mode; its Config is a CocoConfig.
+        dataset_train, dataset_val: prepared; there is no validation if the second is None.
+        epochs: stop after this epoch even if SCHEDULE continues.
     """
     config = model.config
     for layers, _, _ in config.SCHEDULE:
-        model.set_trainable(layers, verbose=0)  # a name that fits no layer is an error now
-    for layers, last_epoch, part in config.SCHEDULE:
+        model.set_trainable(layers, verbose=0)  # an unknown name is an error now, not in hours
+    end = min(config.SCHEDULE[-1][1], epochs or config.SCHEDULE[-1][1])
+    if end <= model.epoch:
+        print(
+            f"Nothing is left to train: {model.epoch} epochs are done, and SCHEDULE and --epochs "
+            f"end with epoch {end}."
+        )
+    for layers, last_epoch, factor in config.SCHEDULE:
         last_epoch = min(last_epoch, epochs or last_epoch)
         if last_epoch <= model.epoch:
             continue
@@ -408,7 +454,7 @@ def train(model, dataset_train, dataset_val, custom_callbacks=None, epochs=None)
         model.train(
             dataset_train,
             dataset_val,
-            learning_rate=config.LEARNING_RATE * part,
+            learning_rate=config.LEARNING_RATE * factor,
             epochs=last_epoch,
             layers=layers,
             augmentation=AUGMENTATIONS[config.AUGMENTATION](),
@@ -420,14 +466,16 @@ def train(model, dataset_train, dataset_val, custom_callbacks=None, epochs=None)
 # ---- Command line --------------------------------------------------------------------------------
 
 
-def load_split(arguments, purpose, with_coco=False):
-    """The data set of a purpose, prepared; None if there is none to validate on.
+def load_split(
+    arguments: argparse.Namespace, purpose: str, with_coco: bool = False
+) -> tuple[CocoDataset | None, COCO | None]:
+    """The prepared data set of a purpose; None if there is none to validate on.
 
     Args:
         purpose: "train", "validate" (while training) or "evaluate".
 
     Returns:
-        The data set and, `with_coco`, the annotation file as pycocotools' `COCO`, else None.
+        The data set, and with `with_coco` the annotation file as pycocotools' `COCO`, else None.
     """
     dataset, coco = CocoDataset(), None
     if arguments.dataset:
@@ -438,6 +486,8 @@ def load_split(arguments, purpose, with_coco=False):
                 arguments.year,
                 return_coco=with_coco,
                 auto_download=arguments.download,
+                skip_invalid=arguments.skip_invalid,
+                crowds=arguments.crowds,
             )
     else:
         annotations, images = arguments.annotations, arguments.images
@@ -445,7 +495,9 @@ def load_split(arguments, purpose, with_coco=False):
             annotations, images = arguments.val_annotations, arguments.val_images or images
         if annotations is None:
             return None, None
-        content = dataset.load_annotations(annotations, images)
+        content = dataset.load_annotations(
+            annotations, images, skip_invalid=arguments.skip_invalid, crowds=arguments.crowds
+        )
         coco = coco_format.as_coco(content) if with_coco else None
     dataset.prepare()
     files = dict.fromkeys(str(info["annotation_file"]) for info in dataset.image_info)
@@ -453,11 +505,11 @@ def load_split(arguments, purpose, with_coco=False):
     return dataset, coco
 
 
-def subsets(arguments, purpose):
+def subsets(arguments: argparse.Namespace, purpose: str) -> list[str]:
     """Names of COCO's subsets for a purpose.
 
-    In 2014 most of val is trained on, and the rest, minival, measures; where these two are not
-    there, the split is train and val, as in 2017.
+    For 2014 most of val is used for training and the rest, minival, for evaluation. Without the
+    files of these two, the split is train and val, as in 2017.
     """
     is_split = arguments.year == "2014" and (
         arguments.download or annotation_path(arguments.dataset, "minival", "2014").is_file()
@@ -467,11 +519,17 @@ def subsets(arguments, purpose):
     return ["minival"] if is_split else ["val"]
 
 
-def load_config(arguments) -> CocoConfig:
-    """The configuration: of --config, or of the last run for --model=last, and the flags on top."""
+def load_config(arguments: argparse.Namespace) -> CocoConfig:
+    """The configuration: a JSON file if there is one, changed by the command line's flags.
+
+    The file is --config, else the config.json beside the weights: of the last run for --model=last
+    and, for `evaluate`, of any weight file.
+    """
     path = arguments.config
     if path is None and arguments.model == "last":
         path = settings_of_last_run(arguments.logs)
+    elif path is None and arguments.command == "evaluate":
+        path = settings_beside(arguments.model)
     config = CocoConfig.from_json(path) if path else CocoConfig()
     if path:
         print(f"Settings are those of {path}")
@@ -489,23 +547,57 @@ def load_config(arguments) -> CocoConfig:
     for name, value in flags.items():
         if value is not None:
             setattr(config, name, value)
+    if arguments.command == "train" and arguments.model == "random":
+        chosen = set(read_settings(path) if path else ())
+        train_from_scratch(config, chosen | ({"SCHEDULE"} if arguments.schedule else set()))
     check_settings(config, path)
     return config
 
 
-def settings_of_last_run(logs):
-    """The config.json that `train` left beside the last checkpoint, or None."""
+def settings_of_last_run(logs: PathLike) -> Path | None:
+    """The config.json beside the last checkpoint of the last run, or None."""
     from mrcnn.training import find_last
 
-    path = Path(find_last(logs, CocoConfig.NAME)).with_name("config.json")
-    return path if path.is_file() else None
+    return settings_beside(find_last(logs, CocoConfig.NAME))
 
 
-def check_settings(config, path) -> None:
+def settings_beside(weights: PathLike) -> Path | None:
+    """The config.json in the folder of a weight file, or None."""
+    path = Path(weights).with_name("config.json")
+    return path if Path(weights).is_file() and path.is_file() else None
+
+
+def train_from_scratch(config: CocoConfig, chosen: set[str]) -> None:
+    """Let all layers train from the first epoch on, and batch normalisation gather statistics.
+
+    Frozen layers with random weights would stay random, and so would their statistics.
+
+    Args:
+        chosen: names of settings that the user chose; they stay, and what follows is printed.
+    """
+    if "TRAIN_BN" not in chosen and config.TRAIN_BN is False and not config.GRADIENT_CHECKPOINTING:
+        config.TRAIN_BN = None
+    if "SCHEDULE" not in chosen:
+        config.SCHEDULE = [["all", epoch, factor] for _, epoch, factor in config.SCHEDULE]
+    if config.TRAIN_BN is False:
+        print("Random weights with TRAIN_BN False: batch statistics stay at mean 0, variance 1.")
+    else:
+        print(f"Random weights: TRAIN_BN is {config.TRAIN_BN}, for statistics of the data.")
+    frozen = [stage for stage in config.SCHEDULE if stage[:1] != ["all"]]
+    if frozen:
+        print(f"Random weights with the stages {frozen}: layers they do not train stay random.")
+    else:
+        print("Random weights: all layers train from the first epoch on.")
+
+
+def check_settings(config: CocoConfig, path: PathLike | None) -> None:
     """Check SCHEDULE, AUGMENTATION and SEED, which `Config.validate` does not know.
 
+    Args:
+        path: file of the settings, for messages.
+
     Raises:
-        ValueError: one that cannot be used.
+        ValueError: one of them cannot be used.
     """
     where = f"{path}: " if path else ""
     if config.AUGMENTATION not in AUGMENTATIONS:
@@ -521,63 +613,50 @@ def check_settings(config, path) -> None:
         if not _is_stage(stage):
             raise ValueError(
                 f"{where}SCHEDULE has the stage {stage!r}; a stage is [layers, the epoch it ends "
-                'with, its part of LEARNING_RATE], such as ["heads", 40, 1].'
+                'with, factor of LEARNING_RATE], such as ["heads", 40, 1].'
             )
 
 
-def _is_stage(stage) -> bool:
+def _is_stage(stage: Any) -> bool:
     if not isinstance(stage, (list, tuple)) or len(stage) != 3:
         return False
-    layers, epoch, part = stage
-    return isinstance(layers, str) and type(epoch) is int and type(part) in (int, float)
+    layers, epoch, factor = stage
+    return isinstance(layers, str) and type(epoch) is int and type(factor) in (int, float)
 
 
-def follow_classes(config, dataset) -> None:
-    """Let NUM_CLASSES be the data set's, and say so where it was another."""
+def follow_classes(config: CocoConfig, dataset: CocoDataset) -> None:
+    """Set NUM_CLASSES to the data set's, and print it if it changes."""
     if config.NUM_CLASSES != dataset.num_classes:
         print(
-            f"NUM_CLASSES is {dataset.num_classes}, as the data has {dataset.num_classes - 1} "
-            f"classes (it was {config.NUM_CLASSES})"
+            f"NUM_CLASSES is {dataset.num_classes}, because the data has "
+            f"{dataset.num_classes - 1} classes (it was {config.NUM_CLASSES})"
         )
         config.NUM_CLASSES = dataset.num_classes
 
 
-def load_weights(model, weights) -> None:
+def load_weights(model: MaskRCNN, weights: PathLike) -> None:
     """Load what `--model` names: `coco`, `imagenet`, `last`, `random` or the path of a file."""
-    if weights == "random":
-        return
-    if weights == "coco":
-        if not os.path.exists(COCO_MODEL_PATH):
-            from mrcnn.utils import download_trained_weights
+    from mrcnn.weights import load_start_weights
 
-            download_trained_weights(COCO_MODEL_PATH)
-        exclude = None
-        if model.config.NUM_CLASSES != CocoConfig.NUM_CLASSES:
-            exclude = CLASS_LAYERS
-            print(
-                f"Left out, because COCO has {CocoConfig.NUM_CLASSES} classes and the data "
-                f"{model.config.NUM_CLASSES}: {', '.join(exclude)}"
-            )
-        path = COCO_MODEL_PATH
-    else:
-        named = {"last": model.find_last, "imagenet": model.get_imagenet_weights}
-        path, exclude = named[weights]() if weights in named else weights, None
-    print("Loading weights", path)
-    model.load_weights(path, by_name=True, exclude=exclude)
+    load_start_weights(model, weights, COCO_MODEL_PATH)
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Train or evaluate Mask R-CNN on MS COCO, or on data in COCO's format."
     )
     add = parser.add_argument
     add("command", choices=("train", "evaluate"))
-    add("--model", required=True, help="weights: imagenet, coco, last, random, or a file")
+    add("--model", required=True, help="weights: imagenet, coco, last, random, or a weight file")
     add("--logs", default=DEFAULT_LOGS_DIR, metavar="DIR", help="folder of training runs")
 
     add = parser.add_argument_group("data").add_argument
-    add("--dataset", metavar="DIR", help="folder of COCO, with annotations and images by subset")
+    add(
+        "--dataset",
+        metavar="DIR",
+        help="folder of COCO, with annotations and one folder per subset",
+    )
     add("--year", default=DEFAULT_DATASET_YEAR, choices=("2014", "2017"), help="(default 2014)")
     add(
         "--download",
@@ -586,24 +665,35 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         const=True,
         default=False,
         metavar="True|False",
-        help="fetch what is not in --dataset (26 GB)",
+        help="download what --dataset lacks (26 GB)",
     )
-    add("--annotations", metavar="FILE", help="an annotation file, in place of --dataset")
+    add("--annotations", metavar="FILE", help="an annotation file, instead of --dataset")
     add("--images", metavar="DIR", help="folder of its images")
-    add("--val-annotations", metavar="FILE", help="the same to validate on while training")
+    add("--val-annotations", metavar="FILE", help="annotation file to validate on while training")
     add("--val-images", metavar="DIR", help="folder of its images (default: that of --images)")
+    add("--skip-invalid", action="store_true", help="leave out entries that cannot be used")
+    add(
+        "--crowds",
+        choices=("crowds", "objects"),
+        default="crowds",
+        help="iscrowd 1 means areas to ignore (default), or objects, as in CVAT's brush masks",
+    )
 
     add = parser.add_argument_group("settings").add_argument
-    add("--config", metavar="FILE.json", help="what differs from CocoConfig; flags go over it")
+    add(
+        "--config",
+        metavar="FILE.json",
+        help="settings that differ from CocoConfig; flags override it",
+    )
     add("--backbone", help="BACKBONE: resnet50 or resnet101")
-    add("--batch-size", type=int, metavar="N", help="images a batch")
-    add("--seed", type=int, metavar="N", help="of all that is random (default 0)")
+    add("--batch-size", type=int, metavar="N", help="images per batch")
+    add("--seed", type=int, metavar="N", help="seed of the random numbers (default 0)")
 
     add = parser.add_argument_group("train").add_argument
     add("--schedule", choices=tuple(SCHEDULES), help="stages (default: the configuration's)")
     add("--augmentation", choices=tuple(AUGMENTATIONS), help="(default flip)")
-    add("--steps", type=int, metavar="N", help="batches an epoch, and at most to validate")
-    add("--epochs", type=int, metavar="N", help="end after epoch N, though the schedule goes on")
+    add("--steps", type=int, metavar="N", help="batches per epoch, and at most in validation")
+    add("--epochs", type=int, metavar="N", help="stop after epoch N even if the schedule continues")
     add("--eval-every", type=int, default=0, metavar="N", help="COCO figures every N epochs")
     add("--eval-limit", type=int, default=0, metavar="N", help="on N images (default: all)")
 
@@ -620,13 +710,13 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return arguments
 
 
-def _true_or_false(word) -> bool:
+def _true_or_false(word: str) -> bool:
     if word.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
     return word.lower() == "true"
 
 
-def run_training(arguments) -> None:
+def run_training(arguments: argparse.Namespace) -> None:
     """The command `train`."""
     import keras
 
@@ -661,7 +751,7 @@ def run_training(arguments) -> None:
     train(model, dataset_train, dataset_val, callbacks, arguments.epochs)
 
 
-def run_evaluation(arguments):
+def run_evaluation(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """The command `evaluate`."""
     from mrcnn.model import MaskRCNN
     from mrcnn.training.callbacks import detection_config
@@ -676,9 +766,10 @@ def run_evaluation(arguments):
     return evaluate(model, dataset, coco, arguments.limit, arguments.submission)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     arguments = parse_arguments(argv)
+    quiet.import_keras()
     {"train": run_training, "evaluate": run_evaluation}[arguments.command](arguments)
 
 

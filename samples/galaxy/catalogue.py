@@ -1,12 +1,12 @@
-"""Detections as a catalogue: a row each with the shape of its mask, in parquet or CSV.
+"""Detections as a catalogue: one row per detection with its mask's shape, in parquet or CSV.
 
     with written_catalogue("detections.parquet") as add:
         add(rows_of("J0831", detection, ("spiral", "bar")))
 
-Columns: `object_id`, `grey_value` (of the detection in the object's mask file, 0 where others cover
-it), `label`, `class_name`, `score`, `bbox_xmin` ... `bbox_ymax` (the first and the last pixel, as
-in the table of instances), `mask` (COCO's run lengths as JSON), `area` (pixels), `position_angle`,
-`axis_ratio`.
+Columns: `object_id`, `grey_value` (of the detection in the object's mask file, 0 if other
+detections cover it), `label`, `class_name`, `score`, `bbox_xmin` ... `bbox_ymax` (first and last
+pixel, as in the table of instances), `mask` (COCO's run lengths as JSON), `area` (pixels),
+`position_angle`, `axis_ratio`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
 
 from mrcnn.data.formats.table import BOX_COLUMNS  # noqa: E402
 from mrcnn.evaluation import encode_masks  # noqa: E402
+from mrcnn.files import written_beside  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
 
 TYPES = {
     "object_id": str,
@@ -46,21 +48,21 @@ _ROWS_AT_ONCE = 2000
 
 
 def mask_shape(mask: np.ndarray) -> tuple[int, float, float]:
-    """Area, position angle and axis ratio of a mask, of the ellipse with its second moments.
+    """Area, position angle and axis ratio of a mask, from its second moments.
 
     Args:
         mask: `[H, W]` bool.
 
     Returns:
-        area in pixels; position angle of the long axis in degrees, 0 up and 90 to the left, below
-        180, as astronomers count it where north is up and east to the left; short axis over long
+        area in pixels; position angle of the long axis in degrees from 0 (up) through 90 (left) to
+        below 180, which is astronomers' angle if north is up and east left; short axis over long
         axis, 0..1. Angle and ratio are NaN for a mask without pixels.
     """
     y, x = np.nonzero(mask)
     if len(y) == 0:
         return 0, math.nan, math.nan
     up, left = -(y - y.mean()), -(x - x.mean())
-    # A pixel is a square, not a point: it has a second moment of its own.
+    # A pixel is a square, not a point: its own second moment is added.
     pixel = 1 / 12
     uu, ll, ul = np.mean(up**2) + pixel, np.mean(left**2) + pixel, np.mean(up * left)
     angle = math.degrees(0.5 * math.atan2(2 * ul, uu - ll)) % 180
@@ -70,7 +72,7 @@ def mask_shape(mask: np.ndarray) -> tuple[int, float, float]:
 
 
 def label_detections(masks: np.ndarray) -> np.ndarray:
-    """Masks that may overlap as grey values: the n-th is n, and the first of two keeps the pixel.
+    """Masks as grey values: mask n has the value n, and of overlapping masks the first counts.
 
     Args:
         masks: `[H, W, N]` bool, N at most 255.
@@ -85,9 +87,10 @@ def label_detections(masks: np.ndarray) -> np.ndarray:
 
 
 def rows_of(object_id: str, detection: dict, class_names: Sequence[str]) -> list[dict]:
-    """The rows of one picture's detections, as `MaskRCNN.detect` returned them.
+    """The rows of one picture's detections.
 
     Args:
+        detection: of the picture, as `MaskRCNN.detect` returns it.
         class_names: names of the labels 1 to K.
     """
     shown = set(np.unique(label_detections(detection["masks"])))
@@ -111,31 +114,25 @@ def rows_of(object_id: str, detection: dict, class_names: Sequence[str]) -> list
 
 
 @contextlib.contextmanager
-def written_catalogue(path: str | os.PathLike) -> Iterator[Callable[[list[dict]], None]]:
-    """Function that adds rows to a catalogue, which gets its name when all are in it.
+def written_catalogue(path: PathLike) -> Iterator[Callable[[list[dict]], None]]:
+    """A function that adds rows to a catalogue, which gets its name when it is complete.
 
     Args:
         path: ends in `.parquet` or `.csv`.
 
     Raises:
-        ValueError: another ending; ImportError: parquet without pyarrow.
+        ValueError: `path` has another ending; ImportError: parquet without pyarrow.
     """
     ending = os.path.splitext(path)[1].lstrip(".").lower()
     if ending not in FORMATS:
         raise ValueError(f"{path} ends in {ending!r}; a catalogue ends in .parquet or .csv.")
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    part = f"{os.fspath(path)}.part"
-    try:
-        with {"parquet": _parquet_writer, "csv": _csv_writer}[ending](part) as add:
-            yield add
-        os.replace(part, path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    writer = _parquet_writer if ending == "parquet" else _csv_writer
+    with written_beside(path) as temporary, writer(temporary) as add:
+        yield add
 
 
 @contextlib.contextmanager
-def _csv_writer(path):
+def _csv_writer(path: PathLike) -> Iterator[Callable[[list[dict]], None]]:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TYPES))
         writer.writeheader()
@@ -143,8 +140,8 @@ def _csv_writer(path):
 
 
 @contextlib.contextmanager
-def _parquet_writer(path):
-    """Rows go to the file in groups, so that a folder of any size needs little memory."""
+def _parquet_writer(path: PathLike) -> Iterator[Callable[[list[dict]], None]]:
+    """Rows are written in groups, so a folder of any size needs little memory."""
     try:
         import pyarrow
         from pyarrow import parquet

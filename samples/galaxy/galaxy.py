@@ -1,13 +1,14 @@
-"""Bars and spiral arms of galaxies: everything a run needs stands in one JSON file.
+"""Bars and spiral arms of galaxies: one JSON file has all settings of a run.
 
     python samples/galaxy/galaxy.py prepare  --config FILE    # volunteers' markings to masks
-    python samples/galaxy/galaxy.py train    --config FILE    # --resume goes on with the last run
+    python samples/galaxy/galaxy.py train    --config FILE    # --resume continues the last run
     python samples/galaxy/galaxy.py evaluate --config FILE    # COCO figures of boxes and masks
     python samples/galaxy/galaxy.py predict  --config FILE --images DIR --out DIR
     python samples/galaxy/galaxy.py logs     --config FILE    # curves of all runs in one figure
 
-Paths in the file are relative to the working directory. Where there are no data at all, made-up
-galaxies are drawn and taken. samples/galaxy/README.md tells what each key means.
+Paths in the file are relative to the working directory. If there are no data and the file has the
+key `made_up`, `prepare` and `train` draw made-up galaxies. samples/galaxy/README.md explains the
+keys.
 """
 
 from __future__ import annotations
@@ -19,29 +20,38 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.dataset import Dataset  # noqa: E402
 from mrcnn.data.formats.table import TableDataset, group_rows, image_path, read_table  # noqa: E402
+from mrcnn.files import write_text, written_beside  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
 from samples.galaxy import catalogue, markings, synthesize  # noqa: E402
 from samples.galaxy.settings import (  # noqa: E402
     BACKBONES,
+    MADE_UP,
     RESNET_BLOCKS,
     Settings,
     build_config,
     load_settings,
+    run_name,
 )
+
+if TYPE_CHECKING:
+    import keras
+
+    from mrcnn.mask_rcnn import MaskRCNN
 
 DEFAULT_CONFIG = os.path.join(ROOT_DIR, "configs", "Zoobot-backbone-transfer_config.json")
 SPLITS = ("train", "validation", "test")
@@ -53,10 +63,10 @@ HEADS = r"(mrcnn_.*)|(rpn_.*)|(fpn_.*)"
 
 
 class GalaxyDataset(TableDataset):
-    """Pictures and masks of a table, with the channels that `bands` names.
+    """Pictures and masks of a table, with the channels in `bands`.
 
     Args:
-        bands: channels of the pictures from 0, None for all.
+        bands: channels of the pictures, counted from 0; None for all.
     """
 
     def __init__(self, bands: Sequence[int] | None = None):
@@ -67,47 +77,79 @@ class GalaxyDataset(TableDataset):
         """The picture, `[H, W, channels]` uint8.
 
         Raises:
-            OSError: a file that is no picture; ValueError: it has not so many channels.
+            OSError: the file is not a picture; ValueError: it has too few channels.
         """
         image = super().load_image(image_id)
         if self.bands is None:
             return image
         if max(self.bands) >= image.shape[-1]:
-            raise ValueError(f"bands is {self.bands}, and it has {image.shape[-1]} channels.")
+            raise ValueError(
+                f"bands is {self.bands}, and {self.image_info[image_id]['path']} has "
+                f"{image.shape[-1]} channels."
+            )
         return image[..., list(self.bands)]
 
 
 def prepare_data(settings: Settings) -> None:
-    """Let there be a table: of what is there, of the volunteers' markings, or of made-up galaxies.
+    """Make sure that there is a table; draw made-up galaxies if the key `made_up` asks for them.
 
     Raises:
-        FileNotFoundError: pictures or markings without a table, which `prepare` would write.
+        FileNotFoundError: there is no table, and nothing asks for made-up galaxies.
+    """
+    if settings.made_up is not None and not _has_data(settings):
+        make_up(settings)
+    need_data(settings)
+
+
+def need_data(settings: Settings) -> None:
+    """Make sure that there is a table, and say so if its galaxies are made up.
+
+    Raises:
+        FileNotFoundError: there is no table; the message says what would do.
     """
     if os.path.isfile(settings.data_table):
         if next(iter(object_ids(settings))).startswith("made-up-"):
             print(f"The galaxies of {settings.data_table} are made up.")
         return
+    missing = f"the table {settings.data_table} does not exist"
     if os.path.isfile(markings_path(settings)):
         raise FileNotFoundError(
-            f"the table {settings.data_table} does not exist; galaxy.py prepare makes it from "
-            f"{markings_path(settings)}."
+            f"{missing}; galaxy.py prepare makes it from {markings_path(settings)}."
         )
-    if os.path.isdir(os.path.join(settings.image_dir, "pngs")):
+    if _has_data(settings):
         raise FileNotFoundError(
-            f"the table {settings.data_table} does not exist, and {settings.image_dir} has "
-            f"pictures; data_table says where the table is, or {markings_path(settings)} and "
-            "galaxy.py prepare make one."
+            f"{missing}, and {settings.image_dir} has pictures; data_table must name the table, or "
+            f"{markings_path(settings)} and galaxy.py prepare make one."
         )
-    make_up(settings)
+    drawing = (
+        'To try the sample without data, give the key "made_up", such as {"count": 400}, and '
+        if settings.made_up is None
+        else 'The key "made_up" asks for made-up galaxies, so '
+    )
+    raise FileNotFoundError(
+        f"{missing}, and there are no pictures in {os.path.join(settings.image_dir, 'pngs')}; "
+        f"data_table and image_dir must name them. {drawing}galaxy.py prepare or train draws them."
+    )
+
+
+def _has_data(settings: Settings) -> bool:
+    return (
+        os.path.isfile(settings.data_table)
+        or os.path.isfile(markings_path(settings))
+        or os.path.isdir(os.path.join(settings.image_dir, "pngs"))
+    )
 
 
 def make_up(settings: Settings) -> None:
-    """Draw made-up galaxies, with the truth as masks or what made-up volunteers agree on."""
+    """Draw the made-up galaxies of the key `made_up`.
+
+    Their masks are the ground truth or, with volunteers, what made-up volunteers agree on.
+    """
     _need_standard_table(settings)
-    made_up = settings.made_up
+    made_up = settings.made_up or MADE_UP
     print(
         f"There are no data in {settings.image_dir}: drawing {made_up['count']} MADE-UP galaxies "
-        f"of {made_up['size']} pixels there. samples/galaxy/README.md says how to bring your own."
+        f"of {made_up['size']} pixels there. samples/galaxy/README.md says how to use your own."
     )
     synthesize.write_made_up(settings.image_dir, **made_up)
     if made_up["volunteers"]:
@@ -115,12 +157,12 @@ def make_up(settings: Settings) -> None:
 
 
 def markings_path(settings: Settings) -> str:
-    """Where the volunteers' markings are, or would be."""
+    """Path of the volunteers' markings, whether there are any or not."""
     return settings.markings or os.path.join(settings.image_dir, markings.MARKINGS)
 
 
 def aggregate(settings: Settings, path: str) -> None:
-    """Write masks and table of what volunteers marked, and say what there is."""
+    """Write masks and table from volunteers' markings, and print the numbers."""
     _need_standard_table(settings)
     counts = markings.prepare(
         path,
@@ -133,33 +175,33 @@ def aggregate(settings: Settings, path: str) -> None:
 
 
 def _need_standard_table(settings: Settings) -> None:
-    """Masks are written to `image_dir`, and so is their table."""
+    """Masks and their table are written to `image_dir`, with the classes of the markings."""
     standard = os.path.join(settings.image_dir, markings.TABLE)
     if os.path.abspath(settings.data_table) != os.path.abspath(standard):
         raise ValueError(
             f"data_table is {settings.data_table}, and the table made in image_dir is {standard}; "
-            "name that one, or a table that exists."
+            "data_table must be that one, or a table that exists."
         )
     if tuple(settings.class_names) != markings.CLASSES:
         raise ValueError(
-            f"class_names is {settings.class_names}; galaxies and markings here have "
+            f"class_names is {settings.class_names}; made-up galaxies and markings have "
             f"{list(markings.CLASSES)}."
         )
 
 
 def object_ids(settings: Settings) -> list[str]:
-    """The objects of the table, in its order."""
+    """The object ids of the table, in its order."""
     return list(group_rows(read_table(settings.data_table, settings.num_classes - 1)))
 
 
 def split_objects(settings: Settings, fold: int = 0) -> dict[str, list[str]]:
-    """Object ids by split, at random by `seed`.
+    """Object ids by split, drawn at random from `seed`.
 
     Args:
-        fold: 1 to k_folds, whose part is the validation; 0 without folds, by validation_split.
+        fold: 1 to k_folds, the part used for validation; 0 without folds: validation_split counts.
 
     Raises:
-        ValueError: too few objects for these splits.
+        ValueError: there are too few objects for these splits.
     """
     ids = np.array(sorted(object_ids(settings)))
     ids = ids[np.random.default_rng(settings.seed).permutation(len(ids))]
@@ -187,7 +229,7 @@ def split_objects(settings: Settings, fold: int = 0) -> dict[str, list[str]]:
 
 
 def load_dataset(settings: Settings, ids: Sequence[str]) -> GalaxyDataset:
-    """The data set of these objects, prepared."""
+    """The prepared data set of these objects."""
     dataset = GalaxyDataset(settings.bands)
     dataset.load_table(
         settings.data_table, settings.image_dir, ids, classes=settings.class_names, source="galaxy"
@@ -197,10 +239,10 @@ def load_dataset(settings: Settings, ids: Sequence[str]) -> GalaxyDataset:
 
 
 def folds_of(settings: Settings, fold: int | None = None) -> list[int]:
-    """The folds to work on: all, one of them, or [0] where there are none.
+    """The folds to work on: all, one of them, or [0] without folds.
 
     Raises:
-        ValueError: a fold that is not there.
+        ValueError: there is no such fold.
     """
     known = list(range(1, settings.k_folds + 1)) if settings.k_folds > 1 else [0]
     if fold is None:
@@ -211,18 +253,18 @@ def folds_of(settings: Settings, fold: int | None = None) -> list[int]:
 
 
 def folder_of(settings: Settings, fold: int) -> str:
-    """Where the runs of a fold are."""
+    """Folder of the runs of a fold."""
     return os.path.join(settings.log_dir, f"fold_{fold}") if fold else settings.log_dir
 
 
 # ---- Training ------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, fold: int = 0, resume: bool = False):
+def train(settings: Settings, fold: int = 0, resume: bool = False) -> MaskRCNN:
     """Train one model; returns it.
 
     Raises:
-        FileNotFoundError: pretrained_ckpt; ValueError: a checkpoint of another architecture.
+        FileNotFoundError: pretrained_ckpt is missing; ValueError: it has another architecture.
     """
     import keras
 
@@ -241,13 +283,24 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
         model.load_weights(last)
     else:
         load_pretrained(model, settings)
+    if model.epoch >= settings.epochs:
+        print(
+            f"Nothing is left to train: {model.epoch} epochs are done, and epochs is "
+            f"{settings.epochs}."
+        )
+        return model
     layers = trainable_layers(settings)
     model.set_trainable(layers, verbose=0)
     print(describe_trainable(model.keras_model, settings))
-    print(", ".join(f"{len(ids)} galaxies to {name}" for name, ids in parts.items() if ids))
-    write_json(os.path.join(model.log_dir, "config.json"), dataclasses.asdict(settings))
-    write_json(os.path.join(model.log_dir, "split.json"), parts)
+    print(", ".join(f"{name}: {len(ids)} galaxies" for name, ids in parts.items() if ids))
     callbacks = [CocoEvaluation(model, val_set)] if val_set else []
+
+    def write_run(logs: Any = None) -> None:
+        write_json(os.path.join(model.log_dir, "config.json"), dataclasses.asdict(settings))
+        write_json(os.path.join(model.log_dir, "split.json"), parts)
+
+    # As a callback, because only `train` settles the run's folder.
+    callbacks.append(keras.callbacks.LambdaCallback(on_train_begin=write_run))
     model.train(
         train_set,
         val_set,
@@ -262,35 +315,35 @@ def train(settings: Settings, fold: int = 0, resume: bool = False):
 
 
 def last_checkpoint(settings: Settings, fold: int = 0) -> str | None:
-    """The checkpoint to go on from; None, which is said, where a fold has none yet."""
+    """The checkpoint to resume from; None, with a message, if a fold has none yet."""
     from mrcnn.training import find_last
 
     try:
-        return find_last(folder_of(settings, fold), build_config(settings).NAME)
+        return find_last(folder_of(settings, fold), run_name(settings))
     except FileNotFoundError:
-        print(f"There is no checkpoint in {folder_of(settings, fold)} yet: training begins.")
+        print(f"There is no checkpoint in {folder_of(settings, fold)} yet: training starts.")
         return None
 
 
-def load_pretrained(model, settings: Settings) -> None:
-    """The backbone of a checkpoint, or random weights, which is said."""
+def load_pretrained(model: MaskRCNN, settings: Settings) -> None:
+    """Load the backbone of `pretrained_ckpt`; without one, say that weights are random."""
     check_pretrained(settings)
     path = settings.pretrained_ckpt
     if path is None:
         print("pretrained_ckpt is null: training starts from random weights.")
         if settings.trainable_layers < len(RESNET_BLOCKS):
-            print(f"trainable_layers {settings.trainable_layers} keeps some of them random.")
+            print(f"With trainable_layers {settings.trainable_layers}, frozen ones stay random.")
         return
     report = model.load_weights(path, by_name=True)
-    skipped = f"; {len(report.skipped)} entries are of no use here" if report.skipped else ""
-    print(f"{len(report.loaded)} layers are those of {path}{skipped}")
+    skipped = f"; {len(report.skipped)} entries are not needed" if report.skipped else ""
+    print(f"{len(report.loaded)} layers are loaded from {path}{skipped}")
 
 
 def check_pretrained(settings: Settings) -> None:
-    """Let there be the checkpoint that is named.
+    """Make sure that the file of `pretrained_ckpt` exists.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not.
     """
     path = settings.pretrained_ckpt
     if path is not None and not os.path.isfile(path):
@@ -301,15 +354,15 @@ def check_pretrained(settings: Settings) -> None:
 
 
 def trainable_layers(settings: Settings) -> str:
-    """The regular expression of the layers that train: the heads and blocks from the top."""
+    """Regular expression of the layers that train: the heads and the upper blocks."""
     blocks = list(BACKBONES[settings.backbone].values())[: settings.trainable_layers]
     return "|".join([HEADS, *(f"({block})" for block in blocks)])
 
 
-def describe_trainable(model, settings: Settings) -> str:
-    """A sentence with the blocks that train and how many weights that are.
+def describe_trainable(model: keras.Model, settings: Settings) -> str:
+    """A sentence with the blocks and the number of weights that train.
 
-    Counted as PyTorch does: statistics of batch normalisation are no weights.
+    As in PyTorch, statistics of batch normalisation do not count as weights.
     """
     blocks = list(BACKBONES[settings.backbone])
     training, frozen = blocks[: settings.trainable_layers], blocks[settings.trainable_layers :]
@@ -321,16 +374,16 @@ def describe_trainable(model, settings: Settings) -> str:
     )
 
 
-def count_weights(model) -> tuple[int, int]:
-    """How many weights train, and how many there are; no statistics."""
+def count_weights(model: keras.Model) -> tuple[int, int]:
+    """Number of weights that train and of all weights, without statistics."""
     weights = [w for w in model.weights if not re.search("moving_|seed_generator", w.path)]
     trained = {id(w) for w in model.trainable_weights}
     sizes = [(int(np.prod(w.shape)), id(w) in trained) for w in weights]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
 
 
-def flips():
-    """Every other picture mirrored left to right, and every other upside down."""
+def flips() -> Any:
+    """Mirror pictures left to right and upside down, each with probability 0.5."""
     from imgaug import augmenters as iaa
 
     return iaa.Sequential([iaa.Fliplr(0.5), iaa.Flipud(0.5)])
@@ -338,32 +391,29 @@ def flips():
 
 @functools.cache
 def say_where_it_runs() -> None:
-    """Say what computes; once, as nothing is done when it is called again."""
+    """Print the devices that compute, on the first call."""
     import keras
 
     gpus = keras.distribution.list_devices("gpu")
     print(f"Computing on {', '.join(gpus) or f'{os.cpu_count()} CPU cores: there is no GPU'}.")
 
 
-def write_json(path: str, values) -> None:
-    """Write values to a JSON file, which replaces one of that name when it is complete."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=2) + "\n")
-    os.replace(f"{path}.part", path)
+def write_json(path: PathLike, values: Any) -> None:
+    """Write values to a JSON file, which replaces an older one only when it is complete."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 # ---- The final model -----------------------------------------------------------------------------
 
 
 def final_checkpoint(settings: Settings, fold: int = 0) -> str:
-    """The weights to judge and to predict with.
+    """The weight file for evaluation and prediction.
 
-    `final_model_ckpt`, as it is or in `log_dir`; else, of the last run, those with the best mask AP
-    in validation, or the last ones where nothing was validated.
+    It is `final_model_ckpt`, as given or in `log_dir`. Without it, it is the file of the last run
+    with the best mask AP in validation, or its last checkpoint if there was no validation.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there is none.
     """
     from mrcnn.training import find_last
 
@@ -377,32 +427,31 @@ def final_checkpoint(settings: Settings, fold: int = 0) -> str:
                 return path
         raise FileNotFoundError(
             f"final_model_ckpt {settings.final_model_ckpt} does not exist, nor in {folder}; null "
-            "takes the best of the last run."
+            "takes the best weights of the last run."
         )
-    config = build_config(settings)
-    last = find_last(folder_of(settings, fold), config.NAME)
-    best = Path(last).with_name(f"mask_rcnn_{config.NAME}_best.h5")
+    last = find_last(folder_of(settings, fold), run_name(settings))
+    best = Path(last).with_name(f"mask_rcnn_{run_name(settings)}_best.h5")
     return str(best) if best.is_file() else last
 
 
-def load_final(settings: Settings, config: Config, fold: int = 0):
+def load_final(settings: Settings, config: Config, fold: int = 0) -> MaskRCNN:
     """The final model in inference mode.
 
     Raises:
-        FileNotFoundError: no checkpoint; ValueError: one of another network.
+        FileNotFoundError: there is no checkpoint; ValueError: it belongs to another network.
     """
     from mrcnn.model import MaskRCNN
 
     path = final_checkpoint(settings, fold)
     say_where_it_runs()
     model = MaskRCNN("inference", config, folder_of(settings, fold))
-    print(f"Weights are those of {path}")
+    print(f"Weights are loaded from {path}")
     model.load_weights(path)
     return model
 
 
 def evaluate(settings: Settings, split: str = "validation", fold: int = 0) -> dict:
-    """COCO figures of the final model on a split, printed and written beside the runs.
+    """Print COCO figures of the final model on a split, and write them beside the runs.
 
     Returns:
         `{"bbox": figures, "segm": figures, "segm_AP50_by_class": {name: AP50}}`.
@@ -415,7 +464,7 @@ def evaluate(settings: Settings, split: str = "validation", fold: int = 0) -> di
 
     ids = split_objects(settings, fold)[split]
     if not ids:
-        raise ValueError(f"there are no objects to look at: {split}_split is 0.")
+        raise ValueError(f"there are no objects to evaluate: {split}_split is 0.")
     dataset = load_dataset(settings, ids)
     model = load_final(settings, detection_config(build_config(settings)), fold)
     results = evaluation.detect_results(model, dataset, progress=progress_bar(len(ids)))
@@ -432,15 +481,15 @@ def evaluate(settings: Settings, split: str = "validation", fold: int = 0) -> di
     return found
 
 
-def ap50_by_class(coco_eval) -> list[float]:
+def ap50_by_class(coco_eval: Any) -> list[float]:
     """AP at IoU 0.5 of each class, in 0..1; -1 for a class without objects."""
     at_half, all_sizes, most_detections = 0, 0, -1
     precisions = coco_eval.eval["precision"][at_half, :, :, all_sizes, most_detections]
     return [float(precisions[:, k].mean()) for k in range(precisions.shape[1])]
 
 
-def progress_bar(total: int):
-    """Function `(done, total)` that shows a bar."""
+def progress_bar(total: int) -> Callable[[int, Any], None]:
+    """A function `(done, total)` that shows a progress bar."""
     import keras
 
     bar = keras.utils.Progbar(total)
@@ -453,21 +502,21 @@ def progress_bar(total: int):
 def predict(
     settings: Settings, images: str, out: str, table: str = "parquet", fold: int = 0
 ) -> dict[str, int]:
-    """Detect on all pictures of a folder and write what was found.
+    """Detect in all pictures of a folder and write the detections.
 
-    `out/pictures/{object_id}.png` has the outlines, `out/masks/{object_id}_mask.png` a grey value a
-    detection, `out/detections.parquet` a row each, see `catalogue.py`. Pictures that cannot be read
-    are named and left out.
+    `out/pictures/{object_id}.png` has the outlines, `out/masks/{object_id}_mask.png` one grey value
+    per detection, `out/detections.parquet` one row per detection, see `catalogue.py`. Pictures that
+    cannot be read are named and left out.
 
     Args:
         table: "parquet" or "csv".
 
     Returns:
-        how many pictures, detections and unreadable pictures there were.
+        the numbers of pictures, detections and unreadable pictures.
 
     Raises:
-        FileNotFoundError: no pictures there; ValueError: two of them have one name; OSError: none
-            of them can be read.
+        FileNotFoundError: there are no pictures; ValueError: two of them have the same name;
+            OSError: none of them can be read.
     """
     pictures = list_pictures(images, settings.bands)
     config = build_config(settings)
@@ -497,7 +546,7 @@ def predict(
 
 
 def list_pictures(folder: str, bands: Sequence[int] | None = None) -> Dataset:
-    """A data set of the pictures of a folder; an object's id is its file's name."""
+    """A data set of the pictures in a folder; an object's id is its file's name."""
     paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in PICTURES)
     if not paths:
         raise FileNotFoundError(f"there are no pictures ({', '.join(PICTURES)}) in {folder}.")
@@ -514,7 +563,7 @@ def list_pictures(folder: str, bands: Sequence[int] | None = None) -> Dataset:
     return dataset
 
 
-def _readable(pictures: Dataset, image_ids) -> Iterator[tuple[int, np.ndarray]]:
+def _readable(pictures: Dataset, image_ids: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
     for image_id in image_ids:
         try:
             yield image_id, pictures.load_image(image_id)
@@ -535,19 +584,18 @@ def _as_rgb(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else np.repeat(image[..., :1], 3, axis=-1)
 
 
-def write_png(path: str, pixels: np.ndarray) -> None:
-    """Write a picture, which replaces one of that name when it is complete."""
+def write_png(path: PathLike, pixels: np.ndarray) -> None:
+    """Write a picture, which replaces an older one only when it is complete."""
     import PIL.Image
 
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    PIL.Image.fromarray(pixels).save(f"{path}.part", format="PNG")
-    os.replace(f"{path}.part", path)
+    with written_beside(path) as temporary:
+        PIL.Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 # ---- Command line --------------------------------------------------------------------------------
 
 
-def run_prepare(settings: Settings, arguments) -> None:
+def run_prepare(settings: Settings, arguments: argparse.Namespace) -> None:
     """The command `prepare`."""
     if os.path.isfile(markings_path(settings)):
         aggregate(settings, markings_path(settings))
@@ -561,12 +609,12 @@ def run_prepare(settings: Settings, arguments) -> None:
     print(f"{dataset.num_images} objects agree with their masks; {count} overlays are in {folder}")
 
 
-def run_train(settings: Settings, arguments) -> None:
+def run_train(settings: Settings, arguments: argparse.Namespace) -> None:
     """The command `train`."""
     from mrcnn.training.callbacks import read_table as read_figures
 
     if not arguments.resume:
-        check_pretrained(settings)  # before minutes of drawing galaxies and building the network
+        check_pretrained(settings)  # drawing galaxies and building the network takes minutes
     prepare_data(settings)
     for fold in folds_of(settings, arguments.fold):
         model = train(settings, fold, arguments.resume)
@@ -574,15 +622,16 @@ def run_train(settings: Settings, arguments) -> None:
         rows = read_figures(os.path.join(model.log_dir, "coco_ap.csv"))
         if rows:
             best = max(rows, key=lambda row: row.get("segm_AP", 0.0))
+            path = os.path.join(model.log_dir, f"mask_rcnn_{run_name(settings)}_best.h5")
             print(
                 f"Best epoch {best['epoch']}: segm AP {best.get('segm_AP', 0):.3f}, AP50 "
-                f"{best.get('segm_AP50', 0):.3f}: {final_checkpoint(settings, fold)}"
+                f"{best.get('segm_AP50', 0):.3f}: {path}"
             )
 
 
-def run_evaluate(settings: Settings, arguments) -> None:
+def run_evaluate(settings: Settings, arguments: argparse.Namespace) -> None:
     """The command `evaluate`."""
-    prepare_data(settings)
+    need_data(settings)
     folds = folds_of(settings, arguments.fold)
     found = [evaluate(settings, arguments.split, fold) for fold in folds]
     if len(found) > 1:
@@ -591,27 +640,26 @@ def run_evaluate(settings: Settings, arguments) -> None:
             print(f"{iou_type} AP50 of {len(aps)} folds: {np.mean(aps):.3f} +- {np.std(aps):.3f}")
 
 
-def run_predict(settings: Settings, arguments) -> None:
+def run_predict(settings: Settings, arguments: argparse.Namespace) -> None:
     """The command `predict`."""
     images = arguments.images
     if images is None:
-        prepare_data(settings)
+        need_data(settings)
         images = os.path.dirname(image_path(settings.image_dir, ""))
     out = arguments.out or os.path.join(settings.log_dir, "predictions")
     (fold, *_) = folds_of(settings, arguments.fold)
     predict(settings, images, out, arguments.table, fold)
 
 
-def run_logs(settings: Settings, arguments) -> None:
+def run_logs(settings: Settings, arguments: argparse.Namespace) -> None:
     """The command `logs`."""
     from mrcnn.training import event_files as logs
 
     folders = [run for folder in (arguments.runs or [settings.log_dir]) for run in _runs(folder)]
     out = arguments.out or os.path.join(settings.log_dir, "training.png")
-    os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     ending = os.path.splitext(out)[1].lstrip(".") or "png"
-    logs.draw_runs(logs.read_runs(folders)).savefig(f"{out}.part", format=ending, dpi=120)
-    os.replace(f"{out}.part", out)
+    with written_beside(out) as temporary:
+        logs.draw_runs(logs.read_runs(folders)).savefig(temporary, format=ending, dpi=120)
     print(f"Curves of {len(folders)} runs are in {out}")
 
 
@@ -625,28 +673,34 @@ def _runs(folder: str) -> list[str]:
 
 
 COMMANDS = {
-    "prepare": (run_prepare, "make masks and table of markings, check them, draw overlays"),
-    "train": (run_train, "train, and write logs, figures and a checkpoint each epoch"),
+    "prepare": (run_prepare, "make masks and table from markings, check them, draw overlays"),
+    "train": (run_train, "train, and write logs, figures and a checkpoint after each epoch"),
     "evaluate": (run_evaluate, "COCO figures of the final checkpoint"),
-    "predict": (run_predict, "pictures, masks and a table of what is found in a folder"),
-    "logs": (run_logs, "draw the curves of runs into one figure"),
+    "predict": (run_predict, "pictures, masks and a table of the detections in a folder"),
+    "logs": (run_logs, "draw the curves of runs in one figure"),
 }
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Find bars and spiral arms of galaxies.")
     commands = parser.add_subparsers(dest="command", required=True)
-    added = {}
+    added: dict[str, argparse.ArgumentParser] = {}
     for name, (_, what) in COMMANDS.items():
         added[name] = commands.add_parser(name, help=what, description=what)
         added[name].add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE.json")
     for name in ("train", "evaluate", "predict"):
-        added[name].add_argument("--fold", type=int, metavar="N", help="one of k_folds alone")
+        added[name].add_argument("--fold", type=int, metavar="N", help="only fold N of k_folds")
     add = added["prepare"].add_argument
-    add("--overlays", type=int, default=50, metavar="N", help="pictures to look at (default 50)")
+    add(
+        "--overlays",
+        type=int,
+        default=50,
+        metavar="N",
+        help="number of overlays to draw (default 50)",
+    )
     add = added["train"].add_argument
-    add("--resume", action="store_true", help="go on with the last run")
+    add("--resume", action="store_true", help="continue the last run")
     add = added["evaluate"].add_argument
     add("--split", choices=SPLITS, default="validation", help="(default validation)")
     add = added["predict"].add_argument
@@ -659,9 +713,11 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     arguments = parse_arguments(argv)
+    if arguments.command != "prepare":
+        quiet.import_keras()
     run, _ = COMMANDS[arguments.command]
     run(load_settings(arguments.config), arguments)
 

@@ -1,47 +1,51 @@
-"""From what volunteers marked in galaxies to instance masks, and the files of a data set.
+"""Volunteers' markings of galaxies to instance masks, and the files of a data set.
 
-**Markings** are JSON lines, one galaxy a line:
+**Markings** are JSON lines, one galaxy per line:
 
     {"object_id": "J0831", "size": 512, "volunteers": [
         {"spiral": [[[x, y], [x, y], [x, y]], ...], "bar": [[[x, y], ...]]}, {}, ...]}
 
-`size` is the side of the square frame the polygons were drawn in, over the whole picture, x to the
-right and y down from its upper left corner. Each volunteer has a list of closed polygons a class; a
-class without any may be left out, and `{}` is a volunteer who saw nothing to mark. The last point
-of a polygon is joined to the first. Other keys of a galaxy are left alone.
+`size` is the side of the square frame in which the polygons were drawn. It covers the whole
+picture; x points right and y down from the upper left corner. Each volunteer has a list of closed
+polygons per class; a class without polygons may be left out, and `{}` is a volunteer who saw
+nothing to mark. The last point of a polygon is joined to the first. Other keys are ignored.
 
-**A data set** is what `mrcnn.data.formats.table` reads: `pngs/{object_id}.png`,
+**A data set** has the files that `mrcnn.data.formats.table` reads: `pngs/{object_id}.png`,
 `masks/{object_id}_mask.png` and the table `mask_labels.gzip`.
 
     prepare("data/markings.jsonl", "data", min_votes=5, min_area=60)
 
-writes masks and table to the pictures that are there. Files are written beside and renamed when all
-of them are done, the table last: a run that ends early changes nothing.
+writes masks and table for the pictures in the folder. Files get their names when all of them are
+complete, the table last, so a run that ends early changes nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
 
+from mrcnn.config import is_number  # noqa: E402
 from mrcnn.data.dataset import Dataset  # noqa: E402
 from mrcnn.data.formats.table import BOX_COLUMNS, COLUMNS, image_path, mask_path  # noqa: E402
+from mrcnn.files import written_beside, written_together  # noqa: E402
 from mrcnn.geometry.masks import extract_bboxes  # noqa: E402
+from mrcnn.messages import shortened  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
 
-# The classes' names in markings and elsewhere; the first has the label 1.
+# The names of the classes; the first has the label 1.
 CLASSES = ("spiral", "bar")
 LABELS = {name: label for label, name in enumerate(CLASSES, start=1)}
 # A galaxy has at most one of these.
@@ -63,25 +67,25 @@ def markings_to_masks(
     min_area: int,
     one_instance_classes: Sequence[str] = ONE_INSTANCE_CLASSES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Instance masks of what enough volunteers agree on.
+    """Instance masks of the pixels that enough volunteers agree on.
 
-    Pixels of a class with at least `min_votes` votes are parted into connected components, by
-    edges and corners. A pixel belongs to one instance: those of `one_instance_classes` take theirs
-    first, so that an arm drawn across the bar becomes one at either end.
+    Pixels of a class with at least `min_votes` votes are split into 8-connected components. A pixel
+    belongs to one instance. Instances of `one_instance_classes` take their pixels first, so an arm
+    drawn across the bar becomes two arms, one at each end.
 
     Args:
         markings: a galaxy of `read_markings`.
         size: side of the masks in pixels; polygons are scaled from their frame.
-        min_votes: of how many volunteers, 1 or more.
-        min_area: pixels that an instance has at least.
+        min_votes: least number of volunteers per pixel, 1 or more.
+        min_area: least number of pixels of an instance.
         one_instance_classes: classes of which only the largest component is kept.
 
     Returns:
-        masks `[size, size, N]` bool, none overlapping another, by class and then from top to
-        bottom; class ids `[N]` int32, see `LABELS`.
+        masks `[size, size, N]` bool that do not overlap, by class and then from top to bottom;
+        class ids `[N]` int32, see `LABELS`.
 
     Raises:
-        ValueError: more votes asked for than there are volunteers; an unknown class.
+        ValueError: `min_votes` exceeds the number of volunteers, or a class is unknown.
     """
     _check_votes(markings, min_votes, one_instance_classes)
     votes = count_votes(markings, size)
@@ -100,9 +104,9 @@ def markings_to_masks(
 
 
 def count_votes(markings: dict[str, Any], size: int) -> dict[str, np.ndarray]:
-    """How many volunteers marked each pixel, by class: `[size, size]` int32.
+    """Number of volunteers who marked each pixel, by class: `[size, size]` int32.
 
-    A volunteer has one vote a pixel, however many polygons cover it.
+    A volunteer has one vote per pixel, however many polygons cover it.
     """
     votes = {name: np.zeros((size, size), np.int32) for name in CLASSES}
     for volunteer in markings["volunteers"]:
@@ -114,7 +118,7 @@ def count_votes(markings: dict[str, Any], size: int) -> dict[str, np.ndarray]:
 def fill_polygons(polygons: Sequence, frame: float, size: int) -> np.ndarray:
     """The union of closed polygons as `[size, size]` bool.
 
-    A pixel is inside if its centre is, by the even-odd rule; what leaves the frame is cut off.
+    A pixel is inside if its centre is, by the even-odd rule. Parts beyond the frame are cut off.
 
     Args:
         polygons: each `[K, (x, y)]` in a frame of `frame` x `frame`.
@@ -124,7 +128,7 @@ def fill_polygons(polygons: Sequence, frame: float, size: int) -> np.ndarray:
 
     mask = np.zeros((size, size), bool)
     for polygon in polygons:
-        # A pixel's centre is at .5 of the frame and at a whole number for scikit-image.
+        # The centre of a pixel is at .5 in the frame, and at a whole number in scikit-image.
         x, y = np.asarray(polygon, float).T * (size / frame) - 0.5
         mask[fill(y, x, mask.shape)] = True
     return mask
@@ -146,7 +150,7 @@ def _check_votes(markings: dict, min_votes: int, one_instance_classes: Sequence[
 
 
 def _components(mask: np.ndarray, min_area: int) -> list[np.ndarray]:
-    """Connected components of at least `min_area` pixels, from top to bottom."""
+    """8-connected components of at least `min_area` pixels, from top to bottom."""
     parts, count = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     return [parts == i for i in range(1, count + 1) if areas[i] >= min_area]
@@ -159,14 +163,15 @@ def _stack(masks: list[np.ndarray], size: int) -> np.ndarray:
 # ---- JSON lines ----------------------------------------------------------------------------------
 
 
-def read_markings(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read_markings(path: PathLike) -> list[dict[str, Any]]:
     """The galaxies of a file of markings, checked.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: the first line that cannot be used,
-            with the file's name and the line's number.
+        FileNotFoundError: there is no such file.
+        ValueError: a line cannot be used; the message has the file's name and the line's number.
     """
-    galaxies, lines = [], {}
+    galaxies: list[dict[str, Any]] = []
+    lines: dict[str, int] = {}
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -176,17 +181,17 @@ def read_markings(path: str | os.PathLike) -> list[dict[str, Any]]:
             if first != number:
                 raise ValueError(
                     f"{path}, line {number}: object {galaxy['object_id']} is on line {first} "
-                    "already; a galaxy has one line."
+                    "already; each galaxy has one line."
                 )
             galaxies.append(galaxy)
     if not galaxies:
-        raise ValueError(f"{path} has no galaxy; each line is one, a JSON object.")
+        raise ValueError(f"{path} holds no galaxy; each line must be one, a JSON object.")
     return galaxies
 
 
-def write_markings(path: str | os.PathLike, galaxies: Iterable[dict[str, Any]]) -> None:
-    """Write galaxies as `read_markings` reads them."""
-    with _written_together() as part_of, open(part_of(path), "w", encoding="utf-8") as file:
+def write_markings(path: PathLike, galaxies: Iterable[dict[str, Any]]) -> None:
+    """Write galaxies in the format of `read_markings`."""
+    with written_beside(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for galaxy in galaxies:
             file.write(json.dumps(galaxy) + "\n")
 
@@ -194,12 +199,14 @@ def write_markings(path: str | os.PathLike, galaxies: Iterable[dict[str, Any]]) 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         galaxy = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{where} cannot be read: its JSON is nested too deeply.") from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of more than 4,300 digits
         raise ValueError(f"{where} is not JSON: {error}.") from error
     if not isinstance(galaxy, dict):
         raise ValueError(
-            f"{where} holds a {type(galaxy).__name__}; a galaxy is an object with object_id, size "
-            "and volunteers."
+            f"{where} holds a JSON {type(galaxy).__name__}; a galaxy is an object with object_id, "
+            "size and volunteers."
         )
     if problem := _problem_of_galaxy(galaxy):
         raise ValueError(f"{where}: {problem}")
@@ -210,16 +217,18 @@ def _problem_of_galaxy(galaxy: dict) -> str | None:
     object_id, size = galaxy.get("object_id"), galaxy.get("size")
     if not _is_file_name(object_id):
         return (
-            f"object_id is {object_id!r}; it must be text or a whole number that can be part of a "
-            "file's name."
+            f"object_id is {_shown(object_id)}; it must be text or a whole number that can be part "
+            "of a file's name."
         )
-    if not _is_number(size) or size <= 0:
-        return f"object {object_id} has the size {size!r}; it must be a positive number of pixels."
+    if not is_number(size) or size <= 0:
+        return (
+            f"object {object_id} has size {_shown(size)}; it must be a positive number of pixels."
+        )
     volunteers = galaxy.get("volunteers")
     if not isinstance(volunteers, list) or not volunteers:
         return (
             f"object {object_id} has volunteers {_shown(volunteers)}; it must be a list with one "
-            "object a volunteer."
+            "object per volunteer."
         )
     for number, volunteer in enumerate(volunteers):
         if problem := _problem_of_volunteer(volunteer):
@@ -248,12 +257,8 @@ def _is_polygon(polygon: Any) -> bool:
     return (
         isinstance(polygon, list)
         and len(polygon) >= 3
-        and all(isinstance(p, list) and len(p) == 2 and all(map(_is_number, p)) for p in polygon)
+        and all(isinstance(p, list) and len(p) == 2 and all(map(is_number, p)) for p in polygon)
     )
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _is_file_name(object_id: Any) -> bool:
@@ -267,32 +272,32 @@ def _is_file_name(object_id: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "..."
+    return shortened(repr(value))
 
 
 # ---- Files of a data set -------------------------------------------------------------------------
 
 
 def prepare(
-    markings: str | os.PathLike,
-    folder: str | os.PathLike,
+    markings: PathLike,
+    folder: PathLike,
     min_votes: int,
     min_area: int,
     one_instance_classes: Sequence[str] = ONE_INSTANCE_CLASSES,
 ) -> dict[str, int]:
-    """Write masks and table of a file of markings, beside the pictures in `folder/pngs`.
+    """Write masks and table from a file of markings, for the pictures in `folder/pngs`.
 
     Args:
-        markings: the file; the other settings as `markings_to_masks` takes them, `min_area` in
-            pixels of the pictures.
+        markings: the file.
+        min_votes, min_area, one_instance_classes: as for `markings_to_masks`; the area in pixels
+            of the pictures.
 
     Returns:
-        how many galaxies there are, how many of them without anything marked, and of each class.
+        the number of galaxies, of those without anything marked, and of instances by class.
 
     Raises:
-        FileNotFoundError: the file or a picture; ValueError: a line that cannot be used, a picture
-            that is not square.
+        FileNotFoundError: the file or a picture is missing.
+        ValueError: a line cannot be used, or a picture is not square.
     """
     counts = {"galaxies": 0, "nothing marked": 0, **dict.fromkeys(CLASSES, 0)}
 
@@ -313,47 +318,50 @@ def prepare(
 
 
 def write_dataset(
-    folder: str | os.PathLike,
+    folder: PathLike,
     galaxies: Iterable[tuple[str, np.ndarray | None, np.ndarray, np.ndarray]],
 ) -> None:
-    """Write pictures, masks and table as `mrcnn.data.formats.table` reads them.
+    """Write pictures, masks and table in the format of `mrcnn.data.formats.table`.
 
     Args:
-        galaxies: of each its object id, its picture `[H, W, 3]` uint8 RGB or None to leave the file
-            alone, masks `[H, W, N]` bool of which none overlaps another, class ids `[N]`.
+        galaxies: for each its object id, its picture `[H, W, 3]` uint8 RGB or None to keep the
+            file, masks `[H, W, N]` bool that do not overlap, class ids `[N]`.
 
     Raises:
-        ValueError: masks that overlap, are empty or are more than 255, an object that comes twice
-            or whose id cannot be a file's name, all named by object; no galaxy.
+        ValueError: masks overlap, are empty or are more than 255; an object appears twice, or its
+            id cannot be a file's name; the message names the object. There is no galaxy.
     """
     import PIL.Image
 
-    rows, object_ids = [], set()
-    with _written_together() as part_of:
+    rows: list[tuple] = []
+    object_ids: set[str] = set()
+    with written_together() as temporary_of:
         for object_id, image, masks, class_ids in galaxies:
             _check_new(object_id, object_ids)
             if image is not None:
-                path = part_of(image_path(folder, object_id))
+                path = temporary_of(image_path(folder, object_id))
                 PIL.Image.fromarray(image).save(path, format="PNG")
             labels = label_image(masks, object_id)
-            path = part_of(mask_path(folder, object_id))
+            path = temporary_of(mask_path(folder, object_id))
             PIL.Image.fromarray(labels).save(path, format="PNG")
             rows += instance_rows(object_id, masks, class_ids)
         if not rows:
             raise ValueError(f"there is no galaxy to write to {folder}.")
-        write_table(part_of(os.path.join(folder, TABLE)), rows)
+        write_table(temporary_of(os.path.join(folder, TABLE)), rows)
 
 
 def _check_new(object_id: str, object_ids: set[str]) -> None:
     if not _is_file_name(object_id):
         raise ValueError(f"object_id is {object_id!r}; it must be text that can be a file's name.")
     if object_id in object_ids:
-        raise ValueError(f"object {object_id} comes twice; an object has one picture and mask.")
+        raise ValueError(
+            f"object {object_id} appears twice; an object has one picture and one mask."
+        )
     object_ids.add(object_id)
 
 
 def label_image(masks: np.ndarray, object_id: str) -> np.ndarray:
-    """Masks as grey values: the n-th mask is n, the background 0.
+    """Masks as grey values: mask n has the value n, the background 0.
 
     Args:
         masks: `[H, W, N]` bool; object_id: for messages.
@@ -362,14 +370,14 @@ def label_image(masks: np.ndarray, object_id: str) -> np.ndarray:
         `[H, W]` uint8.
 
     Raises:
-        ValueError: masks that overlap, are empty or are more than 255.
+        ValueError: masks overlap, are empty or are more than 255.
     """
     count = masks.shape[-1]
     if count > 255:
         raise ValueError(f"object {object_id} has {count} instances; a mask file holds up to 255.")
     if masks.sum(axis=-1).max(initial=0) > 1:
         raise ValueError(
-            f"object {object_id} has masks that overlap; a mask file gives a pixel to one instance."
+            f"object {object_id} has masks that overlap; in a mask file a pixel has one instance."
         )
     empty = np.flatnonzero(~masks.any(axis=(0, 1)))
     if len(empty):
@@ -378,7 +386,7 @@ def label_image(masks: np.ndarray, object_id: str) -> np.ndarray:
 
 
 def instance_rows(object_id: str, masks: np.ndarray, class_ids: np.ndarray) -> list[tuple]:
-    """Rows of the table for an object, as `COLUMNS`: one an instance, or one with NaN boxes."""
+    """Rows of an object's instances with the columns `COLUMNS`; one row with a NaN box if none."""
     if masks.shape[-1] == 0:
         return [(object_id, 0, *[math.nan] * 4)]
     boxes = extract_bboxes(masks)  # (y2, x2) outside; the table has the last pixel
@@ -388,7 +396,7 @@ def instance_rows(object_id: str, masks: np.ndarray, class_ids: np.ndarray) -> l
     ]
 
 
-def write_table(path: str | os.PathLike, rows: list[tuple]) -> None:
+def write_table(path: PathLike, rows: list[tuple]) -> None:
     """Write rows of `instance_rows` as a parquet file."""
     try:
         import pandas
@@ -415,29 +423,10 @@ def _picture_side(path: str, object_id: str) -> int:
         raise OSError(f"object {object_id}: {path} cannot be read as an image.") from error
     if width != height:
         raise ValueError(
-            f"object {object_id}: {path} has {width}x{height} pixels; markings are in a square "
-            "frame, and need a square picture."
+            f"object {object_id}: {path} has {width}x{height} pixels; markings have a square frame "
+            "and need a square picture."
         )
     return width
-
-
-@contextlib.contextmanager
-def _written_together():
-    """Function `path -> path to write to`; the files get their names when all is well, in order."""
-    parts: dict[str, str] = {}
-
-    def part_of(path) -> str:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        return parts.setdefault(os.fspath(path), os.fspath(path) + ".part")
-
-    try:
-        yield part_of
-        for path, part in parts.items():
-            os.replace(part, path)
-    finally:
-        for part in parts.values():
-            if os.path.exists(part):
-                os.remove(part)
 
 
 # ---- Looking -------------------------------------------------------------------------------------
@@ -453,20 +442,20 @@ def outline(image: np.ndarray, masks: np.ndarray, class_ids: np.ndarray) -> np.n
 
 
 def draw_overlays(
-    dataset: Dataset, folder: str | os.PathLike, image_ids: Iterable[int] | None = None
+    dataset: Dataset, folder: PathLike, image_ids: Iterable[int] | None = None
 ) -> None:
-    """Write `folder/{object_id}.png`: the picture, and beside it the picture with its outlines.
+    """Write `folder/{object_id}.png`: the picture and, beside it, the picture with its outlines.
 
     Args:
-        image_ids: which images; None: all.
+        image_ids: which images; None for all.
     """
     import PIL.Image
 
-    with _written_together() as part_of:
+    with written_together() as temporary_of:
         for image_id in dataset.image_ids if image_ids is None else image_ids:
             image = dataset.load_image(image_id)
             drawn = outline(image, *dataset.load_mask(image_id))
-            path = part_of(os.path.join(folder, f"{dataset.image_info[image_id]['id']}.png"))
+            path = temporary_of(Path(folder) / f"{dataset.image_info[image_id]['id']}.png")
             PIL.Image.fromarray(np.hstack([image, drawn])).save(path, format="PNG")
 
 

@@ -1,23 +1,25 @@
-"""Settings of a run: the keys of its JSON file, what they may be, and the Config they make.
+"""Settings of a run: the keys of its JSON file, their allowed values, and the Config they make.
 
-README.md, beside this file, says what each key means.
+README.md, beside this file, explains each key.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from mrcnn.config import DTYPE_POLICIES, OPTIMIZERS, Config, did_you_mean, read_settings
+from mrcnn.config import DTYPE_POLICIES, OPTIMIZERS, Config, is_number, read_settings
+from mrcnn.messages import did_you_mean
+from mrcnn.types import PathLike
 from samples.galaxy import markings, synthesize
 
-# Blocks of a backbone from the top, as `trainable_layers` unfreezes them, and their layers.
+# Blocks of a backbone in the order in which `trainable_layers` unfreezes them, and their layers.
 RESNET_BLOCKS = {
     "layer4": r"(res|bn)5.*",
     "layer3": r"(res|bn)4.*",
@@ -33,12 +35,13 @@ BACKBONES = {
     "resnet101": RESNET_BLOCKS,
     "small": SMALL_BLOCKS,
 }
+# Values of the key `made_up` that a file leaves out.
 MADE_UP = {"count": 400, "size": synthesize.SIZE, "seed": 0, "volunteers": 15}
 
 
 @dataclass
 class Settings:
-    """The keys of the JSON file and what they are without it; README.md says what they mean."""
+    """The keys of the JSON file and their default values; README.md explains them."""
 
     model_name: str = "galaxy"
     model_type: str | None = None
@@ -72,12 +75,12 @@ class Settings:
     min_votes: int = 5
     min_area: int = 60
     one_instance_classes: list = field(default_factory=lambda: list(markings.ONE_INSTANCE_CLASSES))
-    made_up: dict = field(default_factory=lambda: dict(MADE_UP))
+    made_up: dict | None = None
     settings: dict = field(default_factory=dict)
 
 
 KEYS = [key.name for key in dataclasses.fields(Settings)]
-# Settings of mrcnn's Config that a key of this file gives.
+# Settings of mrcnn's Config and the keys that give them.
 GIVEN_BY = {
     "NAME": "model_name",
     "BACKBONE": "backbone",
@@ -94,12 +97,13 @@ GIVEN_BY = {
 }
 
 
-def load_settings(path: str | os.PathLike) -> Settings:
+def load_settings(path: PathLike) -> Settings:
     """The settings of a JSON file; `//` comments are allowed.
 
     Raises:
-        FileNotFoundError: there is no such file; ValueError: no JSON, an unknown key, or a value
-            that cannot be used, with the file's name and what would do.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON, has an unknown key, or a value that cannot be used; the message
+            has the file's name and what would do.
     """
     values = read_settings(path)
     for key in values:
@@ -117,8 +121,7 @@ def load_settings(path: str | os.PathLike) -> Settings:
 
 
 def _rules(s: Settings) -> Iterator[tuple[str, str, bool]]:
-    """Key, what it must be, and whether it is, in an order in which the later may go by the
-    earlier."""
+    """Key, what it must be, and whether it is; a rule may rely on the rules before it."""
     for key in ("model_name", "log_dir", "data_table", "image_dir"):
         yield key, "text", isinstance(getattr(s, key), str) and bool(getattr(s, key))
     for key in ("model_type", "description", "pretrained_ckpt", "final_model_ckpt", "markings"):
@@ -140,10 +143,10 @@ def _rules(s: Settings) -> Iterator[tuple[str, str, bool]]:
     ):
         yield key, f"one of {', '.join(known)}", getattr(s, key) in tuple(known)
     for key in ("learning_rate", "weight_decay"):
-        yield key, "a number from 0", _is_number(getattr(s, key)) and getattr(s, key) >= 0
+        yield key, "a number from 0", is_number(getattr(s, key)) and getattr(s, key) >= 0
     for key in ("validation_split", "test_split", "min_score"):
         value = getattr(s, key)
-        yield key, "from 0 to below 1", _is_number(value) and 0 <= value < 1
+        yield key, "from 0 to below 1", is_number(value) and 0 <= value < 1
     yield (
         "test_split",
         f"so small that objects to train on are left beside validation_split {s.validation_split}",
@@ -152,7 +155,7 @@ def _rules(s: Settings) -> Iterator[tuple[str, str, bool]]:
     for key in ("image_mean", "image_std"):
         value = getattr(s, key)
         is_fine = isinstance(value, list) and len(value) == s.channels
-        is_fine = is_fine and all(_is_number(v) and 0 <= v <= 1 for v in value)
+        is_fine = is_fine and all(is_number(v) and 0 <= v <= 1 for v in value)
         is_fine = is_fine and (key == "image_mean" or min(value) > 0)
         yield key, f"a list of {s.channels} numbers (channels), for images of 0..1", is_fine
     is_fine = s.bands is None or (
@@ -174,28 +177,31 @@ def _rules(s: Settings) -> Iterator[tuple[str, str, bool]]:
         "a list of class names",
         is_fine and set(s.one_instance_classes) <= set(s.class_names),
     )
-    is_fine = isinstance(s.made_up, dict) and set(s.made_up) == set(MADE_UP)
     yield (
         "made_up",
-        "an object of whole numbers: count (from 3), size (from 16), seed and volunteers (from 0)",
-        is_fine
-        and all(
-            _is_whole(s.made_up[key], least)
-            for key, least in (("count", 3), ("size", 16), ("seed", 0), ("volunteers", 0))
-        ),
+        "null, or an object of whole numbers: count (from 3), size (from 16), seed and volunteers "
+        "(from 0)",
+        s.made_up is None or _is_made_up(s.made_up),
     )
     yield "settings", "an object of settings of mrcnn.config.Config", isinstance(s.settings, dict)
 
 
-def _is_whole(value, least: int) -> bool:
+def _is_made_up(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == set(MADE_UP)
+        and all(
+            _is_whole(value[key], least)
+            for key, least in (("count", 3), ("size", 16), ("seed", 0), ("volunteers", 0))
+        )
+    )
+
+
+def _is_whole(value: Any, least: int) -> bool:
     return type(value) is int and value >= least
 
 
-def _is_number(value) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _check_config_names(path, settings: Settings) -> None:
+def _check_config_names(path: PathLike, settings: Settings) -> None:
     known = GalaxyConfig().names()
     for name in settings.settings:
         if name in GIVEN_BY:
@@ -209,27 +215,32 @@ def _check_config_names(path, settings: Settings) -> None:
 
 
 class GalaxyConfig(Config):
-    """What differs from the package's defaults, beside the keys of the JSON file."""
+    """Differences from the package's defaults, besides the keys of the JSON file."""
 
-    # torchvision's 800, and the next size that the pyramid takes: pictures are square.
+    # torchvision's 800, and the next multiple of 64; pictures are square.
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 832
-    # The blocks that train gather statistics, and frozen ones keep theirs.
+    # Blocks that train gather batch statistics; frozen blocks keep theirs.
     TRAIN_BN = None
-    # A galaxy in which nothing is marked teaches what is no bar and no arm.
+    # Galaxies without markings teach the background.
     TRAIN_EMPTY_IMAGES = True
     # Boxes of two arms overlap.
     DETECTION_NMS_THRESHOLD = 0.5
+
+
+def run_name(settings: Settings) -> str:
+    """The name of run folders and checkpoints: `model_name` as it can be part of a file's name."""
+    return re.sub(r"\W+", "_", settings.model_name).strip("_").lower() or "galaxy"
 
 
 def build_config(settings: Settings, images: int = 0, validation_images: int = 0) -> GalaxyConfig:
     """The package's Config for these settings.
 
     Args:
-        images, validation_images: how many there are; an epoch is one pass.
+        images, validation_images: their numbers; an epoch is one pass over the data.
     """
     config = GalaxyConfig()
-    config.NAME = re.sub(r"\W+", "_", settings.model_name).strip("_").lower() or "galaxy"
+    config.NAME = run_name(settings)
     config.BACKBONE = settings.backbone
     if settings.backbone == "small":
         from samples.nucleus.demo import pyramid_shapes, small_backbone

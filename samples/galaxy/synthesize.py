@@ -1,18 +1,19 @@
-"""Made-up galaxies with the truth about their bars and spiral arms, and volunteers who mark them.
+"""Made-up galaxies with ground truth of their bars and spiral arms, and simulated volunteers.
 
     python samples/galaxy/synthesize.py --count 200 --out DIR --size 256 --seed 0 --volunteers 15
 
-writes `DIR/pngs`, `DIR/masks` and `DIR/mask_labels.gzip` as `mrcnn.data.formats.table` reads them,
-and with `--volunteers` `DIR/markings.jsonl` as `markings.py` reads it.
+writes `DIR/pngs`, `DIR/masks` and `DIR/mask_labels.gzip` in the format of
+`mrcnn.data.formats.table`, and with `--volunteers` also `DIR/markings.jsonl` in that of
+`markings.py`.
 
-A galaxy is drawn in three steps. `random_galaxy` draws its parameters, `draw_light` its light in
-three bands with each arm and the bar apart, `observe` blurs it with the seeing, puts stars and
-distant galaxies in front and behind, and adds the noise of the sky. `to_rgb` makes the picture:
-z, r and g as red, green and blue under an arcsinh stretch, as surveys show them.
+A galaxy is made in three steps. `random_galaxy` chooses its parameters. `draw_light` draws its
+light in three bands, and that of each arm and the bar separately. `observe` blurs it with the
+seeing, adds stars and distant galaxies, and adds the noise of the sky. `to_rgb` makes the picture:
+z, r and g as red, green and blue after an arcsinh stretch, as surveys show them.
 
-Lengths are shares of the image's side, angles radians. Light is in the units of the picture: 1 is
-near white, 0.02 about the noise of the sky. The plane of the disc has polar coordinates (radius,
-angle); it is tilted and turned to lie in the image.
+Lengths are fractions of the image's side, angles are in radians. Light is in the units of the
+picture: 1 is near white, 0.02 is about the noise of the sky. The plane of the disc has polar
+coordinates (radius, angle); it is tilted and rotated into the image.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
 
+from mrcnn.types import PathLike  # noqa: E402
 from samples.galaxy.markings import (  # noqa: E402
     CLASSES,
     LABELS,
@@ -43,37 +45,36 @@ from samples.galaxy.markings import (  # noqa: E402
 
 SIZE = 424  # Galaxy Zoo's pictures
 
-# How many galaxies are what. Nothing is marked in an elliptical, nor in a disc without
-# bar and arms.
+# Fractions of the kinds of galaxies. Ellipticals, and discs without bar and arms, have no markings.
 ELLIPTICALS = 0.2
 BARRED_DISCS = 0.38
 ARMED_DISCS = 0.6
 ARM_COUNTS = {2: 0.68, 3: 0.18, 4: 0.14}
 
-# Colours: light in (z, r, g), shown as (red, green, blue), of what has 1 in r.
+# Colours: light in (z, r, g), shown as (red, green, blue), relative to r.
 OLD = np.array([1.22, 1.0, 0.74], np.float32)  # bulges, bars, ellipticals
 MIXED = np.array([1.04, 1.0, 0.88], np.float32)  # the inner disc
 YOUNG = np.array([0.80, 0.96, 1.12], np.float32)  # the outer disc
 ARM = np.array([0.73, 0.95, 1.20], np.float32)
 KNOT = np.array([0.52, 0.90, 1.50], np.float32)  # young clusters
-DUST = np.array([0.55, 1.0, 1.45], np.float32)  # what a band loses
+DUST = np.array([0.55, 1.0, 1.45], np.float32)  # extinction of each band
 
-# Electrons of a pixel: for light of 1, of the sky in (z, r, g), and of reading it out.
+# Electrons per pixel: for light of 1, of the sky in (z, r, g), and the read-out noise.
 GAIN = 1500.0
 SKY = np.array([2000.0, 1000.0, 800.0], np.float32)
 READ_NOISE = 6.0
 SOFTENING = 20.0  # of the arcsinh stretch
 
-# What is marked: where an arm or a bar has this share of the disc's light, and as much light as
-# this; what covers a smaller share of the image, or a bar mostly drowned in the bulge's light, is
-# overlooked.
+# An arm or a bar is marked where its light is at least this fraction of the disc's, and at least
+# FAINTEST. Marks that cover less than SMALLEST of the image are dropped, and so are bars that the
+# bulge mostly outshines.
 ARM_SHARE = 0.25
 BAR_SHARE = 0.25
 FAINTEST = 0.02
 SMALLEST = 1.2e-3
 
 
-# ---- What a galaxy is ----------------------------------------------------------------------------
+# ---- Parameters of a galaxy ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -85,53 +86,53 @@ class Arm:
     phase: float
     pitch: float
     width: float  # one standard deviation across, at twice the disc's scale length
-    contrast: float  # its light on the ridge over the disc's
-    wobble: tuple[tuple[float, float], ...]  # (amplitude, phase) of its waves along log radius
+    contrast: float  # light on the ridge, relative to the disc's
+    wobble: tuple[tuple[float, float], ...]  # (amplitude, phase) of waves along log radius
 
 
 @dataclass(frozen=True)
 class Bar:
-    """An ellipse with sharp ends, fading a little towards them."""
+    """An ellipse that fades a little towards its sharp ends."""
 
     length: float  # from the centre to an end
     axis_ratio: float
     angle: float  # in the plane of the disc
     light: float
-    boxiness: float  # exponent of the ellipse: 2 is one, more has corners
+    boxiness: float  # exponent of the ellipse: 2 for an ellipse, more for corners
     steepness: float
 
 
 @dataclass(frozen=True)
 class Galaxy:
-    """What `draw_light` draws; an elliptical is all bulge."""
+    """The parameters of `draw_light`; an elliptical has only a bulge."""
 
     center: tuple[float, float]
     position_angle: float
     axis_ratio: float  # of the tilted disc
-    turn: int  # 1 or -1: the way the arms open
+    turn: int  # 1 or -1: direction in which the arms open
     scale: float  # the disc's exponential scale length
     disc_light: float  # at its centre
-    youth: float  # 0..1: how much of the disc is young
-    edge: float  # where the disc breaks off
-    lopsidedness: float  # share by which its radii differ on two opposite sides
+    youth: float  # 0..1: young fraction of the disc
+    edge: float  # radius at which the disc ends
+    lopsidedness: float  # relative difference of radii on two opposite sides
     bulge_light: float  # at its effective radius
     bulge_radius: float
     bulge_sersic: float
     bulge_axis_ratio: float
     dust: float
-    mottling: float  # how patchy the disc is
-    knots: float  # how many star-forming knots its arms have
-    ring: float  # light of a ring around the bar over the disc's
+    mottling: float  # contrast of the disc's patches
+    knots: float  # number of star-forming knots in the arms
+    ring: float  # light of a ring around the bar, relative to the disc's
     bar: Bar | None = None
     arms: tuple[Arm, ...] = ()
 
 
 class Truth(NamedTuple):
-    """What a perfect observer would mark in an image of H x W pixels.
+    """The markings of a perfect observer in an image of H x W pixels.
 
-    masks: `[H, W, N]` bool, none overlapping another; class_ids: `[N]` int32.
-    edges: N arrays `[K, 2, (x, y)]`, pixels: both sides of an arm from the inside out, or of a bar
-        from end to end.
+    masks: `[H, W, N]` bool without overlaps; class_ids: `[N]` int32.
+    edges: N arrays `[K, 2, (x, y)]` in pixels: both sides of an arm from the inside out, or of a
+        bar from end to end.
     """
 
     masks: np.ndarray
@@ -140,7 +141,7 @@ class Truth(NamedTuple):
 
 
 def random_galaxy(rng: np.random.Generator) -> Galaxy:
-    """Parameters of a galaxy, of any kind, as frequent as among Galaxy Zoo's."""
+    """Parameters of a galaxy; the kinds are as frequent as in Galaxy Zoo."""
     return random_elliptical(rng) if rng.random() < ELLIPTICALS else random_disc(rng)
 
 
@@ -173,14 +174,14 @@ def random_disc(rng: np.random.Generator) -> Galaxy:
     barred, armed = rng.random() < BARRED_DISCS, rng.random() < ARMED_DISCS
     scale = rng.uniform(0.07, 0.115)
     youth = rng.uniform(0.45, 1.0) if armed else rng.uniform(0.0, 0.5)
-    # Nobody marks what is seen edge-on.
+    # Nobody marks bars and arms of a galaxy seen edge-on.
     tilt = math.acos(rng.uniform(0.42 if barred or armed else 0.08, 1.0))
     bulge_ratio = rng.uniform(0.75, 1.0)
     turn = int(rng.choice((-1, 1)))
     disc_light = rng.uniform(0.35, 1.1)
     bar = random_bar(rng, scale, disc_light) if barred else None
     bulge_light = rng.uniform(0.15, 0.9) if youth < 0.75 else rng.uniform(0.05, 0.4)
-    bulge_light *= 0.75 if barred else 1.0  # some of it is in the bar
+    bulge_light *= 0.75 if barred else 1.0  # the bar has part of it
     return Galaxy(
         center=_random_center(rng),
         position_angle=rng.uniform(0, 2 * math.pi),
@@ -217,13 +218,13 @@ def random_bar(rng: np.random.Generator, scale: float, disc_light: float) -> Bar
 
 
 def random_arms(rng: np.random.Generator, scale: float, turn: int, bar: Bar | None):
-    """Two to four arms, alike but not equal; two begin at the ends of the bar, if there is one."""
+    """Two to four similar arms; if there is a bar, two of them begin at its ends."""
     count = int(rng.choice(list(ARM_COUNTS), p=list(ARM_COUNTS.values())))
     pitch = math.radians(rng.uniform(13, 35))
     start = bar.length * 0.92 if bar else scale * rng.uniform(0.45, 0.9)
     longest = math.radians(rng.uniform(200, 420)) * (1.1 - 0.35 * (count - 2) / 2)
     end = min(scale * rng.uniform(2.5, 4.0), start * math.exp(longest * math.tan(pitch)))
-    # Room is left between neighbours.
+    # Distance between neighbouring arms.
     apart = 2 * math.pi * 1.5 * scale * math.sin(pitch) / count
     width = min(scale * rng.uniform(0.18, 0.38), 0.15 * apart)
     contrast = math.exp(rng.uniform(math.log(0.5), math.log(2.2)))
@@ -234,7 +235,7 @@ def random_arms(rng: np.random.Generator, scale: float, turn: int, bar: Bar | No
         own_pitch = pitch * rng.uniform(0.88, 1.14)
         own_start = start * (rng.uniform(1.1, 1.6) if minor else rng.uniform(0.95, 1.08))
         own_end = max(end * rng.uniform(0.8, 1.08) * (0.85 if minor else 1.0), 1.5 * own_start)
-        # A bar has two ends; without one, arms lie evenly around the centre.
+        # A bar has two ends; without a bar, arms are spread evenly around the centre.
         between = (i % 2) * math.pi + (turn * 0.9 if minor else 0.0)
         even = 2 * math.pi * i / count
         arms.append(
@@ -257,14 +258,14 @@ def _random_center(rng) -> tuple[float, float]:
     return 0.5 + rng.normal(0, 0.006), 0.5 + rng.normal(0, 0.006)
 
 
-# ---- Its light -----------------------------------------------------------------------------------
+# ---- Light of a galaxy ---------------------------------------------------------------------------
 
 
 class Light(NamedTuple):
-    """A galaxy's light, before any telescope.
+    """A galaxy's light before it reaches a telescope.
 
     bands: `[H, W, (z, r, g)]` float32.
-    disc, bulge, bar: `[H, W]` float32, in r, of each alone, smooth; arms: one an arm.
+    disc, bulge, bar: `[H, W]` float32, smooth light of each alone in r; arms: one array per arm.
     """
 
     bands: np.ndarray
@@ -277,7 +278,7 @@ class Light(NamedTuple):
 def draw_light(galaxy: Galaxy, size: int, rng: np.random.Generator) -> Light:
     """The light of a galaxy in an image of `size` x `size` pixels.
 
-    The galaxy is the same at any size; what is left to chance (patches, knots) comes from `rng`.
+    The galaxy is the same at any size; its random parts (patches, knots) come from `rng`.
     """
     x, y = _sky_coordinates(galaxy, size)
     plane_y = y / galaxy.axis_ratio
@@ -325,7 +326,7 @@ def _blue(galaxy: Galaxy, outer: np.ndarray) -> np.ndarray:
 
 
 def _sky_coordinates(galaxy: Galaxy, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel's centre, along the disc's long and short axis: two `[size, size]` float32."""
+    """Pixel centres along the disc's long and short axis: two `[size, size]` float32."""
     ticks = ((np.arange(size) + 0.5) / size).astype(np.float32)
     dx, dy = ticks[None, :] - galaxy.center[0], ticks[:, None] - galaxy.center[1]
     cos, sin = math.cos(galaxy.position_angle), math.sin(galaxy.position_angle)
@@ -333,12 +334,12 @@ def _sky_coordinates(galaxy: Galaxy, size: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _lopsided(galaxy: Galaxy, radius, angle) -> np.ndarray:
-    """By how much a radius counts for more on one side of the disc than on the other."""
+    """Factor of the radius, larger on one side of the disc than on the other."""
     return 1 + galaxy.lopsidedness * np.cos(angle) * np.minimum(radius / galaxy.edge, 1)
 
 
 def _to_pixels(galaxy: Galaxy, radius, angle, size: int) -> np.ndarray:
-    """Points of the disc's plane as `[..., (x, y)]` pixels; a pixel's centre lies at .5."""
+    """Points of the disc's plane as `[..., (x, y)]` pixels; pixel centres are at .5."""
     stretched = radius / _lopsided(galaxy, radius, angle)
     stretched = radius / _lopsided(galaxy, stretched, angle)
     x, y = stretched * np.cos(angle), stretched * np.sin(angle) * galaxy.axis_ratio
@@ -349,18 +350,18 @@ def _to_pixels(galaxy: Galaxy, radius, angle, size: int) -> np.ndarray:
 
 
 def _fade(t: np.ndarray) -> np.ndarray:
-    """1 far below 0, 0 far above."""
+    """A smooth step from 1 for t far below 0 to 0 for t far above."""
     return 1 / (1 + np.exp(np.clip(4 * t, -30, 30)))
 
 
 def _sersic(radius, light, effective_radius, index) -> np.ndarray:
-    b = 2 * index - 1 / 3  # half the light lies within the effective radius
+    b = 2 * index - 1 / 3  # half of the light is within the effective radius
     softened = np.sqrt(radius**2 + (0.08 * effective_radius) ** 2) / effective_radius
     return light * np.exp(-b * (softened ** (1 / index) - 1))
 
 
 def _bar_and_hollow(bar: Bar | None, ring: float, radius, angle):
-    """The bar's light, and what is left of the disc's: a bar sweeps the disc beside it clean."""
+    """The bar's light, and the factor of the disc's light, which a bar reduces beside it."""
     if bar is None:
         return np.zeros_like(radius), np.float32(1)
     around = radius / bar.length
@@ -371,14 +372,14 @@ def _bar_and_hollow(bar: Bar | None, ring: float, radius, angle):
 
 
 def _bar_radius(bar: Bar, radius, angle) -> np.ndarray:
-    """0 in the centre, 1 on the bar's edge."""
+    """0 at the centre, 1 on the bar's edge."""
     along = np.abs(radius * np.cos(angle - bar.angle)) / bar.length
     across = np.abs(radius * np.sin(angle - bar.angle)) / (bar.length * bar.axis_ratio)
     return (along**bar.boxiness + across**bar.boxiness) ** (1 / bar.boxiness)
 
 
 def _bar_dust(galaxy: Galaxy, radius, angle) -> np.ndarray:
-    """Two straight lanes, each on the leading side of its half of the bar."""
+    """Two straight dust lanes, each on the leading side of one half of the bar."""
     bar = galaxy.bar
     along = radius * np.cos(angle - bar.angle) / bar.length
     across = radius * np.sin(angle - bar.angle) / (bar.length * bar.axis_ratio)
@@ -399,18 +400,18 @@ def _arm_width(arm: Arm, scale: float, radius) -> np.ndarray:
 
 
 def _arm_strength(arm: Arm, radius) -> np.ndarray:
-    """0..1 along the arm: it rises at its start and fades towards its end."""
+    """0..1 along the arm: rises at its start and fades towards its end."""
     rise = _fade((0.95 * arm.start - radius) / (0.3 * arm.start))
     return rise * _fade((radius - 0.85 * arm.end) / (0.22 * arm.end))
 
 
 def _arm_profile(arm: Arm, galaxy: Galaxy, radius, angle):
-    """Light of an arm, 1 on its ridge, and the dust along its inner side: two `[H, W]`."""
-    # At one radius an arm has one angle, however often it winds.
+    """Light of an arm, 1 on its ridge, and dust along its inner side: two `[H, W]`."""
+    # At each radius an arm has one angle, however often it winds.
     ahead = (angle - _ridge_angle(arm, galaxy.turn, radius)) * galaxy.turn
     ahead = (ahead + math.pi) % (2 * math.pi) - math.pi
     inwards = ahead * radius * math.sin(arm.pitch) / _arm_width(arm, galaxy.scale, radius)
-    # Steep where the gas runs into it, shallow behind.
+    # Steep on the side where gas flows in, shallow on the other side.
     side = np.where(inwards > 0, inwards / 0.8, inwards / 1.15)
     strength = _arm_strength(arm, radius)
     lane = np.exp(-(((inwards - 1.35) / 0.45) ** 2) / 2)
@@ -418,7 +419,7 @@ def _arm_profile(arm: Arm, galaxy: Galaxy, radius, angle):
 
 
 def _mottling(galaxy: Galaxy, radius, angle, rng) -> np.ndarray:
-    """Patches drawn out along the arms' direction, about -2..2: `[H, W]`."""
+    """Patches stretched along the direction of the arms, about -2..2: `[H, W]`."""
     pitch = galaxy.arms[0].pitch if galaxy.arms else 0.4
     noise = rng.normal(size=(48, 72))
     noise = ndimage.gaussian_filter(noise, (1.2, 1.1), mode=("nearest", "wrap"))
@@ -448,12 +449,12 @@ def _knots(galaxy: Galaxy, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _spot(sigma: float) -> float:
-    """Light of a point that a blur by sigma pixels leaves with a peak of 1."""
+    """Light of a point whose peak is 1 after a blur by sigma pixels."""
     return 2 * math.pi * max(sigma, 0.6) ** 2
 
 
 def _add_points(image: np.ndarray, points: np.ndarray, light: np.ndarray) -> None:
-    """Add points of light, shared among the four nearest pixels, in place; others are dropped.
+    """Add points of light in place, each to its four nearest pixels; points outside are dropped.
 
     Args:
         image: `[H, W]` or `[H, W, C]`; points: `[N, (x, y)]` pixels; light: `[N]` or `[N, C]`.
@@ -470,11 +471,11 @@ def _add_points(image: np.ndarray, points: np.ndarray, light: np.ndarray) -> Non
             np.add.at(image, (y[inside], x[inside]), value.astype(image.dtype))
 
 
-# ---- What is marked ------------------------------------------------------------------------------
+# ---- Ground truth --------------------------------------------------------------------------------
 
 
 def find_truth(galaxy: Galaxy, light: Light) -> Truth:
-    """Where its arms and its bar stand out from the disc, before seeing and noise."""
+    """Where arms and bar stand out from the disc, before seeing and noise."""
     size = len(light.disc)
     smallest = SMALLEST * size * size
     masks, class_ids, edges = [], [], []
@@ -500,7 +501,7 @@ def find_truth(galaxy: Galaxy, light: Light) -> Truth:
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest of a mask's connected parts, by edges and corners: `[H, W]` bool."""
+    """The largest 8-connected component of a mask: `[H, W]` bool."""
     parts, count = ndimage.label(mask, np.ones((3, 3)))
     if count == 0:
         return np.zeros_like(mask, bool)
@@ -520,7 +521,7 @@ def _arm_ridge(galaxy: Galaxy, arm: Arm, size: int) -> np.ndarray:
 
 
 def _edges(ridge: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Both sides of a mask along the part of a ridge that it covers.
+    """Both sides of a mask along the part of a ridge that the mask covers.
 
     Args:
         ridge: `[K, (x, y)]` pixels; mask: `[H, W]` bool.
@@ -529,7 +530,7 @@ def _edges(ridge: np.ndarray, mask: np.ndarray) -> np.ndarray:
         `[k, 2, (x, y)]` pixels, k at least 2.
     """
     covered = np.flatnonzero(_sample(mask, ridge))
-    if len(covered) < 2:  # a mask beside its ridge: its box will do
+    if len(covered) < 2:  # a mask beside its ridge: use its box
         y, x = np.nonzero(mask)
         low, high = np.array([x.min(), y.min()]), np.array([x.max() + 1, y.max() + 1])
         return np.array([[low, [low[0], high[1]]], [[high[0], low[1]], high]], float)
@@ -547,7 +548,7 @@ def _edges(ridge: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _sample(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Whether the pixels that hold the points `[..., (x, y)]` are in a mask; outside none is."""
+    """Which points `[..., (x, y)]` have their pixel in a mask; none outside the image has."""
     x, y = np.moveaxis(np.floor(points).astype(int), -1, 0)
     inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
     return inside & mask[np.where(inside, y, 0), np.where(inside, x, 0)]
@@ -563,7 +564,7 @@ def observe(bands: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         bands: `[H, W, (z, r, g)]` float32.
 
     Returns:
-        `[H, W, (z, r, g)]` float32; noise of the sky goes below 0.
+        `[H, W, (z, r, g)]` float32; noise may be below 0.
     """
     size = len(bands)
     seeing = rng.uniform(0.007, 0.013) * size / 2.355  # one standard deviation, in pixels
@@ -573,10 +574,10 @@ def observe(bands: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     scene = 0.8 * _blur(scene, seeing) + 0.2 * _blur(scene, 2.2 * seeing)  # a core and wings
     depth = rng.uniform(0.6, 1.6)  # of the exposure
     electrons = (scene * GAIN + SKY) * depth
-    # Of more than 500 electrons, Poisson's numbers are normally distributed.
+    # With more than 500 electrons the Poisson distribution is nearly normal.
     noise = rng.standard_normal(scene.shape, np.float32)
     electrons += noise * np.sqrt(electrons + READ_NOISE**2)
-    # Pictures are resampled from the camera's pixels, so that neighbours share their noise.
+    # Pictures are resampled from the camera's pixels, so the noise of neighbours correlates.
     return _blur((electrons / depth - SKY) / GAIN, 0.0016 * size)
 
 
@@ -614,7 +615,7 @@ def _add_distant_galaxies(scene: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def to_rgb(bands: np.ndarray) -> np.ndarray:
-    """The picture of an observation: arcsinh stretch of the mean, colours kept.
+    """The picture of an observation: an arcsinh stretch of the mean that keeps the colours.
 
     Args:
         bands: `[H, W, (z, r, g)]` float32.
@@ -641,17 +642,17 @@ def synthesize(rng: np.random.Generator, size: int = SIZE) -> tuple[np.ndarray, 
 def simulate_volunteers(
     truth: Truth, rng: np.random.Generator, count: int = 15, frame: int = 512
 ) -> dict[str, Any]:
-    """Markings of `count` volunteers, some careful, some not.
+    """Markings of `count` volunteers, some careful and some careless.
 
-    They draw coarse polygons off the true edges, too fat or too thin, too long or too short, cut an
-    arm in two, miss what is there and mark what is not.
+    They draw coarse polygons that are too wide or too narrow, too long or too short, cut an arm
+    into two parts, miss objects and mark some that do not exist.
 
     Args:
         truth: of the galaxy.
-        frame: side of the square frame they draw in.
+        frame: side of the square frame in which they draw.
 
     Returns:
-        `size` and `volunteers` as in a line of markings; see `markings.py`.
+        `size` and `volunteers` of a line of markings; see `markings.py`.
     """
     scale = frame / truth.masks.shape[0]
     careless = rng.beta(2, 4, count)
@@ -675,7 +676,7 @@ def _volunteer(truth: Truth, scale: float, frame: int, careless: float, rng) -> 
 
 
 def _parts(class_id: int, careless: float, rng) -> list[tuple[float, float]]:
-    """Where along an object a volunteer's polygons begin and end; 0 and 1 are its ends."""
+    """Where along an object a volunteer's polygons begin and end; 0 and 1 are the object's ends."""
     begin = rng.normal(0.0, 0.03 + 0.08 * careless)
     end = rng.normal(0.98, 0.04 + 0.12 * careless)
     if class_id == LABELS["spiral"] and rng.random() < 0.3 * careless:
@@ -698,13 +699,13 @@ def _draw_around(edges: np.ndarray, part, frame: int, careless: float, rng) -> l
 
 
 def _along(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Both edges at shares of their length, straight on beyond their ends: `[len(steps), 2, 2]`."""
+    """Both edges at fractions of their length, extended straight on: `[len(steps), 2, 2]`."""
     place = steps * (len(edges) - 1)
     low = np.clip(np.floor(place).astype(int), 0, len(edges) - 2)
     part = (place - low)[:, None, None]
     middle = edges.mean(axis=1, keepdims=True)
     halves = edges - middle
-    # Beyond an end the middle goes on, and the width stays.
+    # Beyond an end the middle line continues and the width stays the same.
     within = np.clip(part, 0, 1)
     return (
         middle[low] * (1 - part)
@@ -715,7 +716,7 @@ def _along(edges: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _mistake(frame: int, rng: np.random.Generator) -> list[list[float]]:
-    """An ellipse where nothing is."""
+    """An ellipse in a random place."""
     around = np.linspace(0, 2 * math.pi, 9)[:-1]
     center = rng.normal(0.5, 0.12, 2)
     length, width, angle = rng.uniform(0.05, 0.14), rng.uniform(0.02, 0.05), rng.uniform(0, math.pi)
@@ -729,17 +730,17 @@ def _mistake(frame: int, rng: np.random.Generator) -> list[list[float]]:
 
 
 def made_up(count: int, size: int, seed: int) -> Iterator[tuple[str, np.ndarray, Truth]]:
-    """`count` galaxies: object id, picture and truth; the n-th depends on `seed` and n alone."""
+    """`count` galaxies: object id, picture and truth; galaxy n depends only on `seed` and n."""
     for i in range(count):
         image, truth = synthesize(np.random.default_rng([seed, i]), size)
         yield f"made-up-{seed}-{i:05d}", image, truth
 
 
 def write_made_up(
-    folder: str | os.PathLike, count: int, size: int = SIZE, seed: int = 0, volunteers: int = 0
+    folder: PathLike, count: int, size: int = SIZE, seed: int = 0, volunteers: int = 0
 ) -> None:
-    """Write a data set of made-up galaxies, with the markings of that many volunteers if any."""
-    markings = []
+    """Write a data set of made-up galaxies, with markings if there are volunteers."""
+    markings: list[dict[str, Any]] = []
 
     def galaxies():
         for i, (object_id, image, truth) in enumerate(made_up(count, size, seed)):
@@ -757,24 +758,29 @@ def write_made_up(
 
 def _show_progress(done: int, count: int) -> None:
     if done == count or sys.stderr.isatty():
-        print(f"\r{done} of {count} galaxies", end="\n" * (done == count), file=sys.stderr)
+        end = "\n" if done == count else ""
+        print(f"\r{done} of {count} galaxies", end=end, file=sys.stderr)
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Draw made-up galaxies with masks.")
-    parser.add_argument("--count", type=_positive, default=200, help="galaxies (default: 200)")
+    parser.add_argument(
+        "--count", type=_positive, default=200, help="number of galaxies (default: 200)"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--size", type=_positive, default=SIZE, help=f"pixels along a side (default: {SIZE})"
     )
-    parser.add_argument("--seed", type=_whole, default=0, help="another one gives other galaxies")
+    parser.add_argument(
+        "--seed", type=_whole, default=0, help="each seed gives other galaxies (default: 0)"
+    )
     parser.add_argument(
         "--volunteers",
         type=_whole,
         default=0,
         metavar="COUNT",
-        help="also write the markings of so many volunteers (default: 0)",
+        help="number of volunteers whose markings are written (default: 0)",
     )
     return parser.parse_args(argv)
 
@@ -792,7 +798,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv=None) -> None:
-    """Write what the command line asks for."""
+    """Write the data set that the command line describes."""
     arguments = parse_arguments(argv)
     write_made_up(
         arguments.out, arguments.count, arguments.size, arguments.seed, arguments.volunteers

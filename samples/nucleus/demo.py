@@ -1,9 +1,9 @@
-"""The whole way in minutes on a CPU: train, measure and draw on real images, from random weights.
+"""All steps in minutes on a CPU: train from random weights, evaluate and draw, on real images.
 
     python samples/nucleus/demo.py
 
 Trains a small Mask R-CNN on the nuclei images of this repository with the settings of
-configs/nucleus_demo.json, computes COCO AP on images it has not seen, and saves pictures, weights,
+configs/nucleus_demo.json, computes COCO AP on held-out images, and saves pictures, weights,
 TensorBoard logs and `summary.json` in logs/demo.
 """
 
@@ -17,23 +17,30 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from imgaug import augmenters as iaa
-from keras import layers
-from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from mrcnn import visualize  # noqa: E402
-from mrcnn.evaluation import evaluate  # noqa: E402
-from mrcnn.model import MaskRCNN  # noqa: E402
-from mrcnn.utils import extract_bboxes  # noqa: E402
-from samples.nucleus.nucleus import NucleusConfig, load_dataset  # noqa: E402
+from mrcnn import quiet  # noqa: E402
+from mrcnn.files import write_text, written_beside  # noqa: E402
+from mrcnn.geometry.masks import extract_bboxes  # noqa: E402
+from mrcnn.types import PathLike, Tensor  # noqa: E402
+from samples.nucleus.nucleus import (  # noqa: E402
+    NucleusConfig,
+    NucleusDataset,
+    load_dataset,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+    from mrcnn.mask_rcnn import MaskRCNN
 
 CONFIG = ROOT / "configs" / "nucleus_demo.json"
 ARCHIVE = Path(__file__).with_name("nuclei_small.tar.gz")
@@ -42,77 +49,95 @@ PICTURES = 6
 EPOCHS = 6
 
 
-def small_backbone(input_image, stage5=True, train_bn=None):
+def small_backbone(
+    input_image: Tensor, stage5: bool = True, train_bn: bool | None = None
+) -> list[Tensor | None]:
     """A residual network of five stages, small enough to train on a CPU.
 
-    Normalised over groups of channels, image by image: in batches of two, one stained and one
-    fluorescent, batch normalisation learns statistics that fit neither.
+    It uses group normalisation: with a stained and a fluorescent image in a batch of two, batch
+    normalisation would learn statistics that fit neither.
 
     Args:
         input_image: `[B, H, W, C]`, molded.
-        stage5: whether to compute C5; the pyramid needs it.
-        train_bn: Config.TRAIN_BN, of no use here.
+        stage5: compute C5, which the pyramid needs.
+        train_bn: Config.TRAIN_BN; not used here.
 
     Returns:
         `[C1, C2, C3, C4, C5]` at strides 2, 4, 8, 16 and 32; C5 is None without `stage5`.
     """
-    features = [_convolution(input_image, 16, 2, "stage1")]
+    features: list[Tensor | None] = [_convolution(input_image, 16, 2, "stage1")]
     for stage, filters in enumerate((32, 64, 96, 128), start=2):
         features.append(_residual(features[-1], filters, f"stage{stage}"))
     return features if stage5 else features[:4] + [None]
 
 
-def _residual(x, filters, name):
-    """Halve the map by one convolution, then add two more to it."""
+def _residual(x: Tensor, filters: int, name: str) -> Tensor:
+    """A convolution of stride 2, and a residual block of two convolutions."""
+    from keras import layers
+
     x = _convolution(x, filters, 2, f"{name}_down")
     y = _convolution(x, filters, 1, f"{name}_a")
     y = _convolution(y, filters, 1, f"{name}_b")
     return layers.Add(name=f"{name}_add")([x, y])
 
 
-def _convolution(x, filters, strides, name):
+def _convolution(x: Tensor, filters: int, strides: int, name: str) -> Tensor:
+    from keras import layers
+
     x = layers.Conv2D(filters, 3, strides, "same", use_bias=False, name=f"{name}_conv")(x)
     x = layers.GroupNormalization(groups=8, name=f"{name}_gn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def pyramid_shapes(image_shape):
-    """`(height, width)` of P2 to P6 for an image: what COMPUTE_BACKBONE_SHAPE asks for."""
+def pyramid_shapes(image_shape: Sequence[int]) -> np.ndarray:
+    """Sizes of P2 to P6, `[levels, (height, width)]`, as COMPUTE_BACKBONE_SHAPE returns them."""
     return np.array([np.ceil(np.divide(image_shape[:2], s)) for s in (4, 8, 16, 32, 64)], int)
 
 
 class DemoConfig(NucleusConfig):
-    """A small backbone; everything else stands in configs/nucleus_demo.json."""
+    """A small backbone; all other settings are in configs/nucleus_demo.json."""
 
     BACKBONE = staticmethod(small_backbone)
     COMPUTE_BACKBONE_SHAPE = staticmethod(pyramid_shapes)
 
 
 def unpack_images() -> Path:
-    """The folder with `train` and `val`, unpacked from the archive on first use."""
+    """The folder with `train` and `val`, unpacked from the archive on the first call."""
     if not IMAGES.exists():
         with tempfile.TemporaryDirectory(dir=IMAGES.parent) as folder, tarfile.open(ARCHIVE) as tar:
-            # Pythons before 3.10.12 know no filters; the archive is our own.
+            # Python before 3.10.12 has no filters; the archive is part of this repository.
             safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
             tar.extractall(folder, **safely)
             os.rename(Path(folder) / "nuclei", IMAGES)
     return IMAGES
 
 
-def augmentation():
-    """Flips and quarter turns: a nucleus has no upside."""
+def augmentation() -> Any:
+    """Flips and quarter turns: nuclei have no preferred direction."""
+    from imgaug import augmenters as iaa
+
     return iaa.Sequential([iaa.Fliplr(0.5), iaa.Flipud(0.5), iaa.Rot90((0, 3))])
 
 
-def schedule(rate, epochs):
-    """A callback that takes the learning rate down to zero along half a cosine wave."""
+def schedule(rate: float, epochs: int) -> keras.callbacks.Callback:
+    """A callback for a cosine learning-rate schedule, from `rate` to 0."""
+    import keras
+
     return keras.callbacks.LearningRateScheduler(
         lambda epoch, _: rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
     )
 
 
-def train(config, dataset_train, dataset_val, epochs, logs) -> Path:
-    """Train all layers; returns the weights file of the last epoch."""
+def train(
+    config: DemoConfig,
+    dataset_train: NucleusDataset,
+    dataset_val: NucleusDataset,
+    epochs: int,
+    logs: PathLike,
+) -> Path:
+    """Train all layers; returns the weight file of the last epoch."""
+    from mrcnn.mask_rcnn import MaskRCNN
+
     model = MaskRCNN("training", config, str(logs))
     model.train(
         dataset_train,
@@ -126,8 +151,14 @@ def train(config, dataset_train, dataset_val, epochs, logs) -> Path:
     return Path(model.find_last())
 
 
-def draw_pair(image, truth, found, class_names, path):
-    """Save a picture of the objects as they are and, beside them, as they were found."""
+def draw_pair(
+    image: np.ndarray, truth: dict, found: dict, class_names: Sequence[str], path: PathLike
+) -> None:
+    """Save a picture with the ground truth on the left and the detections on the right."""
+    from matplotlib.figure import Figure
+
+    from mrcnn import visualize
+
     height, width = image.shape[:2]
     figure = Figure(figsize=(10, 5.3 * height / width), layout="tight")
     results = {"ground truth": truth, "detections": found}
@@ -143,11 +174,12 @@ def draw_pair(image, truth, found, class_names, path):
             show_bbox=False,
             captions=[""] * len(result["class_ids"]),
         )
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.05)
+    with written_beside(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", pad_inches=0.05)
 
 
-def draw(model, dataset, folder) -> list[str]:
-    """Save `PICTURES` pictures, of images spread over the data set; returns their paths."""
+def draw(model: MaskRCNN, dataset: NucleusDataset, folder: Path) -> list[str]:
+    """Save pictures of `PICTURES` images spread over the data set; returns their paths."""
     paths = []
     for image_id in dataset.image_ids[:: max(1, len(dataset.image_ids) // PICTURES)][:PICTURES]:
         image = dataset.load_image(image_id)
@@ -160,8 +192,8 @@ def draw(model, dataset, folder) -> list[str]:
     return paths
 
 
-def confident(result, least=0.5):
-    """Of what `detect` returned, the objects whose score is at least `least`."""
+def confident(result: dict, least: float = 0.5) -> dict:
+    """The detections of an image whose score is at least `least`."""
     kept = result["scores"] >= least
     return {
         "rois": result["rois"][kept],
@@ -171,13 +203,11 @@ def confident(result, least=0.5):
     }
 
 
-def report(summary, logs):
-    """Save the summary and say where everything is."""
+def report(summary: dict[str, Any], logs: Path) -> None:
+    """Save the summary and print where everything is."""
     path = logs / "summary.json"
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
-    print(f"\nFinished in {summary['seconds'] / 60:.1f} minutes. On images not trained on, COCO:")
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+    print(f"\nFinished in {summary['seconds'] / 60:.1f} minutes. COCO figures on held-out images:")
     for kind, what in (("bbox", "boxes"), ("segm", "masks")):
         ap, ap50 = summary[f"{kind}_AP"], summary[f"{kind}_AP50"]
         print(f"  AP of {what} {ap:.3f}, at IoU 0.5 {ap50:.3f}")
@@ -187,11 +217,11 @@ def report(summary, logs):
     print(f"Summary      {path}")
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train, evaluate and draw on nuclei images.")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--steps", type=int, help="batches an epoch, in place of STEPS_PER_EPOCH")
+    parser.add_argument("--steps", type=int, help="batches per epoch, instead of STEPS_PER_EPOCH")
     parser.add_argument(
         "--logs", type=Path, default=ROOT / "logs" / "demo", metavar="DIR", help="where to write"
     )
@@ -200,10 +230,16 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return arguments
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate, draw; print and save where everything is."""
     arguments = parse_arguments(argv)
     start = time.perf_counter()
+    quiet.import_keras()
+    import keras
+
+    from mrcnn.evaluation import evaluate
+    from mrcnn.mask_rcnn import MaskRCNN
+
     keras.utils.set_random_seed(0)
     images = unpack_images()
     dataset_train, dataset_val = (load_dataset(images, subset) for subset in ("train", "val"))
@@ -217,9 +253,7 @@ def main(argv=None):
     )
     weights = train(config, dataset_train, dataset_val, arguments.epochs, arguments.logs)
 
-    config = DemoConfig.from_json(CONFIG)
-    config.IMAGES_PER_GPU = 1
-    config.IMAGE_RESIZE_MODE = "pad64"
+    config = DemoConfig.from_json(CONFIG).for_detection()
     model = MaskRCNN("inference", config, str(arguments.logs))
     model.load_weights(str(weights), by_name=True)
     scores = evaluate(model, dataset_val)

@@ -1,8 +1,9 @@
 """Find cell nuclei in microscope images: Kaggle's Data Science Bowl 2018.
 
-Data: a folder with `stage1_train` as Kaggle gives it, or with `train` and `val`, each holding
-`<id>/images/<id>.png` and `<id>/masks/*.png`, one mask an object. samples/nucleus/README.md tells
-where to get it; `demo.py` needs nothing but this repository.
+Data: a folder with `stage1_train` as Kaggle provides it, or with `train` and `val`, each holding
+`<id>/images/<id>.png` and `<id>/masks/*.png`, one mask per object. `detect` also takes a folder
+that holds the images themselves. samples/nucleus/README.md says where to get the data; `demo.py`
+needs nothing but this repository.
 
     # from the ImageNet weights; or --weights=coco, last, or a file
     python samples/nucleus/nucleus.py train --dataset=DIR --subset=train --weights=imagenet
@@ -18,26 +19,36 @@ import argparse
 import datetime
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn import utils  # noqa: E402
+from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
+from mrcnn.data.dataset import Dataset  # noqa: E402
+from mrcnn.files import write_text, written_beside  # noqa: E402
+from mrcnn.messages import listed  # noqa: E402
+from mrcnn.types import PathLike  # noqa: E402
+
+if TYPE_CHECKING:
+    from mrcnn.mask_rcnn import MaskRCNN
 
 COCO_WEIGHTS_PATH = os.path.join(ROOT_DIR, "mask_rcnn_coco.h5")
 DEFAULT_LOGS_DIR = os.path.join(ROOT_DIR, "logs")
 RESULTS_DIR = os.path.join(ROOT_DIR, "results", "nucleus")
 
-# Kaggle gives no validation set; these images of stage1_train are held back as one, as is usual.
+# Images of a folder without Kaggle's layout, for `detect`.
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+# Kaggle provides no validation set. These images of stage1_train are held out, as is usual.
 VAL_IMAGE_IDS = [
     "0c2550a23b8a0f29a7575de8c61690d3c31bc897dd5ba66caec201d201a278c2",
     "92f31f591929a30e4309ab75185c96ff4314ce0a7ead2ed2c2171897ad1da0c7",
@@ -66,20 +77,21 @@ VAL_IMAGE_IDS = [
     "8ecdb93582b2d5270457b36651b62776256ade3aaa2d7432ae65c14f07432d49",
 ]
 
-# Layers whose shapes depend on the number of classes: the COCO weights do not fit them.
-CLASS_LAYERS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
+# Stages of training: (layers, the epoch it ends with).
+STAGES = (("heads", 20), ("all", 40))
 
 
 class NucleusConfig(Config):
-    """Training: 512x512 crops of images enlarged at least twice."""
+    """Training: 512x512 crops of images, scaled up by a factor of at least 2."""
 
     NAME = "nucleus"
     IMAGES_PER_GPU = 6
     NUM_CLASSES = 1 + 1
-    # stage1_train, without three images of 660 that were withdrawn, less the validation images
+    # stage1_train had 660 images, of which three were withdrawn; the validation images are not
+    # trained on.
     STEPS_PER_EPOCH = (657 - len(VAL_IMAGE_IDS)) // IMAGES_PER_GPU
     VALIDATION_STEPS = max(1, len(VAL_IMAGE_IDS) // IMAGES_PER_GPU)
-    # Average precision counts detections by rank, so none is thrown away.
+    # Average precision ranks detections by score, so all are kept.
     DETECTION_MIN_CONFIDENCE = 0
     BACKBONE = "resnet50"
     IMAGE_RESIZE_MODE = "crop"
@@ -89,7 +101,7 @@ class NucleusConfig(Config):
     RPN_ANCHOR_SCALES = (8, 16, 32, 64, 128)
     POST_NMS_ROIS_TRAINING = 1000
     POST_NMS_ROIS_INFERENCE = 2000
-    # Nuclei touch each other: more proposals must survive than for everyday photographs.
+    # Nuclei touch each other, so more overlapping proposals must be kept than in photographs.
     RPN_NMS_THRESHOLD = 0.9
     RPN_TRAIN_ANCHORS_PER_IMAGE = 64
     MEAN_PIXEL = np.array([43.53, 39.56, 48.22])
@@ -109,19 +121,22 @@ class NucleusInferenceConfig(NucleusConfig):
     RPN_NMS_THRESHOLD = 0.7
 
 
-class NucleusDataset(utils.Dataset):
+class NucleusDataset(Dataset):
     """Images of nuclei, one class."""
 
-    def load_nucleus(self, dataset_dir, subset):
+    def load_nucleus(self, dataset_dir: PathLike, subset: str) -> None:
         """Register the images of a subset.
 
         Args:
-            dataset_dir: holds `stage1_train`, or one folder a subset.
-            subset: `train` or `val`, which split `stage1_train` where there is one; otherwise the
-                name of a folder in `dataset_dir`, such as `stage1_test`.
+            dataset_dir: holds `stage1_train`, or one folder per subset.
+            subset: `train` or `val`, which split `stage1_train` if there is one; otherwise the
+                name of a folder in `dataset_dir`, such as `stage1_test`. If that folder has no
+                `<id>/images`, the image files in it are taken; they have no masks.
 
         Raises:
-            FileNotFoundError: `dataset_dir` has no such folder.
+            FileNotFoundError: there is no such folder, it holds no images, or the image of an
+                `<id>` is missing.
+            ValueError: two image files have the same name but for the ending.
         """
         self.add_class("nucleus", 1, "nucleus")
         folder = Path(dataset_dir) / subset
@@ -134,29 +149,72 @@ class NucleusDataset(utils.Dataset):
                 f"{dataset_dir} has no folder {subset!r}; it needs stage1_train, or train and val, "
                 "each with <id>/images/<id>.png and <id>/masks/*.png."
             )
-        for image_id in sorted(entry.name for entry in folder.iterdir() if entry.is_dir()):
+        images = kaggle_images(folder) or flat_images(folder)
+        for image_id, path in images.items():
             if not split or (image_id in VAL_IMAGE_IDS) == (subset == "val"):
-                path = folder / image_id / "images" / f"{image_id}.png"
                 self.add_image("nucleus", image_id=image_id, path=str(path))
 
-    def load_mask(self, image_id):
-        """Masks `[H, W, N]` bool and class ids `[N]` int32, all 1, of an image."""
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masks `[H, W, N]` bool and class ids `[N]` int32, all 1, of an image.
+
+        Raises:
+            FileNotFoundError: the image has no masks.
+        """
         path = Path(self.image_info[image_id]["path"])
+        if path.parts[-3:-1] != (path.stem, "images"):
+            raise FileNotFoundError(f"{path} has no masks; they belong in <id>/masks/*.png.")
         files = sorted((path.parent.parent / "masks").glob("*.png"))
         if not files:
             raise FileNotFoundError(f"{path.parent.parent} has no masks/*.png: no ground truth.")
         masks = np.stack([np.asarray(Image.open(file).convert("L")) > 0 for file in files], axis=-1)
         return masks, np.ones(len(files), np.int32)
 
-    def image_reference(self, image_id):
-        """Kaggle's id of an image."""
+    def image_reference(self, image_id: int) -> str:
+        """The id of an image, Kaggle's or the file's name."""
         info = self.image_info[image_id]
         if info["source"] == "nucleus":
             return info["id"]
         return super().image_reference(image_id)
 
 
-def load_dataset(dataset_dir, subset) -> NucleusDataset:
+def kaggle_images(folder: Path) -> dict[str, Path]:
+    """The images `<id>/images/<id>.png` of a folder by id; empty if it has no `<id>/images`.
+
+    Raises:
+        FileNotFoundError: folders without their image, all named.
+    """
+    ids = sorted(entry.name for entry in folder.iterdir() if (entry / "images").is_dir())
+    images = {image_id: folder / image_id / "images" / f"{image_id}.png" for image_id in ids}
+    missing = [path for path in images.values() if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has folders without their image <id>/images/<id>.png: {listed(missing)}."
+        )
+    return images
+
+
+def flat_images(folder: Path) -> dict[str, Path]:
+    """The image files that lie in a folder itself, by name without ending.
+
+    Raises:
+        FileNotFoundError: there are none; ValueError: two have one name.
+    """
+    images: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in PICTURES or not path.is_file():
+            continue
+        if path.stem in images:
+            raise ValueError(f"{images[path.stem]} and {path} have one name; rename one of them.")
+        images[path.stem] = path
+    if not images:
+        raise FileNotFoundError(
+            f"{folder} holds no images: neither <id>/images/<id>.png nor files that end in "
+            f"{', '.join(PICTURES)}."
+        )
+    return images
+
+
+def load_dataset(dataset_dir: PathLike, subset: str) -> NucleusDataset:
     """The prepared NucleusDataset of a subset."""
     dataset = NucleusDataset()
     dataset.load_nucleus(dataset_dir, subset)
@@ -165,7 +223,7 @@ def load_dataset(dataset_dir, subset) -> NucleusDataset:
 
 
 def augmentation():
-    """Up to two of: flips, quarter turns, brightness, blur. The two last leave masks alone."""
+    """Up to two of: flips, quarter turns, brightness, blur. The last two leave masks unchanged."""
     from imgaug import augmenters as iaa
 
     return iaa.SomeOf(
@@ -180,8 +238,10 @@ def augmentation():
     )
 
 
-def train(model, dataset_dir, subset):
-    """Train the heads for 20 epochs, then all layers until epoch 40.
+def train(model: MaskRCNN, dataset_dir: PathLike, subset: str) -> None:
+    """Train the heads until epoch 20, then all layers until epoch 40.
+
+    A resumed run continues with the stage it was in.
 
     Args:
         model: MaskRCNN in training mode.
@@ -189,7 +249,12 @@ def train(model, dataset_dir, subset):
     """
     dataset_train = load_dataset(dataset_dir, subset)
     dataset_val = load_dataset(dataset_dir, "val")
-    for layers, epochs in (("heads", 20), ("all", 40)):
+    done = getattr(model, "epoch", 0)
+    if done >= STAGES[-1][1]:
+        print(f"Nothing is left to train: {done} epochs are done, and training ends with 40.")
+    for layers, epochs in STAGES:
+        if epochs <= done:
+            continue
         print(f"Train {layers}, until epoch {epochs}")
         model.train(
             dataset_train,
@@ -201,8 +266,8 @@ def train(model, dataset_dir, subset):
         )
 
 
-def evaluate(model, dataset_dir, subset):
-    """Print COCO's figures for boxes and masks over a subset.
+def evaluate(model: MaskRCNN, dataset_dir: PathLike, subset: str) -> dict:
+    """Print COCO's figures of boxes and masks on a subset.
 
     Args:
         model: MaskRCNN in inference mode.
@@ -219,7 +284,7 @@ def evaluate(model, dataset_dir, subset):
     return scores
 
 
-def rle_encode(mask):
+def rle_encode(mask: np.ndarray) -> str:
     """A mask `[H, W]` as Kaggle's run lengths: `"start length start length ..."`.
 
     Pixels count from 1, column by column.
@@ -229,11 +294,11 @@ def rle_encode(mask):
     return " ".join(f"{start + 1} {end - start}" for start, end in bounds)
 
 
-def rle_decode(rle, shape):
+def rle_decode(rle: str, shape: Sequence[int]) -> np.ndarray:
     """The mask `[H, W]` bool that `rle_encode` wrote; `shape` is `(H, W)`.
 
     Raises:
-        ValueError: a run that leaves the image.
+        ValueError: a run goes beyond the image.
     """
     mask = np.zeros(shape[0] * shape[1], bool)
     for start, length in np.array(rle.split(), int).reshape(-1, 2):
@@ -245,11 +310,11 @@ def rle_decode(rle, shape):
     return mask.reshape(shape[:2], order="F")
 
 
-def mask_to_rle(image_id, mask, scores):
-    """Lines `image_id, run lengths` of a submission, one an object, best score first.
+def mask_to_rle(image_id: str, mask: np.ndarray, scores: np.ndarray) -> str:
+    """Lines `image_id, run lengths` of a submission, one per object, highest score first.
 
-    Kaggle wants no overlaps: a pixel goes to the best-scoring object that covers it, and an
-    object that is left without pixels has no line.
+    Kaggle allows no overlaps: a pixel belongs to the object with the highest score that covers it.
+    An object without a pixel of its own gets no line.
 
     Args:
         image_id: Kaggle's.
@@ -257,7 +322,7 @@ def mask_to_rle(image_id, mask, scores):
         scores: `[N]`.
 
     Returns:
-        The lines as one string; `"image_id,"` where there is no object.
+        The lines as one string; `"image_id,"` if there is no object.
     """
     free = np.ones(mask.shape[:2], bool)
     lines = []
@@ -269,8 +334,8 @@ def mask_to_rle(image_id, mask, scores):
     return "\n".join(lines) or f"{image_id},"
 
 
-def detect(model, dataset_dir, subset):
-    """Write a Kaggle submission and a picture an image to a new folder in RESULTS_DIR.
+def detect(model: MaskRCNN, dataset_dir: PathLike, subset: str) -> Path:
+    """Write a Kaggle submission and one picture per image to a new folder in RESULTS_DIR.
 
     Args:
         model: MaskRCNN in inference mode.
@@ -279,9 +344,9 @@ def detect(model, dataset_dir, subset):
     Returns:
         The folder.
     """
+    dataset = load_dataset(dataset_dir, subset)
     folder = Path(RESULTS_DIR) / f"submit_{datetime.datetime.now():%Y%m%dT%H%M%S}"
     folder.mkdir(parents=True)
-    dataset = load_dataset(dataset_dir, subset)
     lines = ["ImageId,EncodedPixels"]
     for image_id in dataset.image_ids:
         image = dataset.load_image(image_id)
@@ -289,13 +354,13 @@ def detect(model, dataset_dir, subset):
         name = dataset.image_info[image_id]["id"]
         lines.append(mask_to_rle(name, result["masks"], result["scores"]))
         draw(image, result, dataset.class_names, folder / f"{name}.png")
-    (folder / "submit.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / "submit.csv", "\n".join(lines) + "\n")
     print("Saved to", folder)
     return folder
 
 
-def draw(image, result, class_names, path):
-    """Save a picture of what `detect` found in an image: outlines, no boxes."""
+def draw(image: np.ndarray, result: dict, class_names: Sequence[str], path: PathLike) -> None:
+    """Save a picture of an image with the outlines of its detections, without boxes."""
     from matplotlib.figure import Figure
 
     from mrcnn import visualize
@@ -313,24 +378,18 @@ def draw(image, result, class_names, path):
         show_mask=False,
         title="Predictions",
     )
-    figure.savefig(path)
+    with written_beside(path) as temporary:
+        figure.savefig(temporary)
 
 
-def load_weights(model, weights):
+def load_weights(model: MaskRCNN, weights: PathLike) -> None:
     """Load what `--weights` names: `coco`, `imagenet`, `last` or the path of a file."""
-    if weights == "coco":
-        if not os.path.exists(COCO_WEIGHTS_PATH):
-            utils.download_trained_weights(COCO_WEIGHTS_PATH)
-        model.load_weights(COCO_WEIGHTS_PATH, by_name=True, exclude=CLASS_LAYERS)
-    elif weights == "imagenet":
-        model.load_weights(model.get_imagenet_weights(), by_name=True)
-    elif weights == "last":
-        model.load_weights(model.find_last(), by_name=True)
-    else:
-        model.load_weights(weights, by_name=True)
+    from mrcnn.weights import load_start_weights
+
+    load_start_weights(model, weights, COCO_WEIGHTS_PATH)
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Mask R-CNN for nuclei: train, measure, or write a submission."
@@ -352,9 +411,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return arguments
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     arguments = parse_arguments(argv)
+    quiet.import_keras()
     from mrcnn.model import MaskRCNN
 
     if arguments.command == "train":

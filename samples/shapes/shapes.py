@@ -1,4 +1,4 @@
-"""Coloured squares, circles and triangles, drawn when asked for: no download, quick to learn.
+"""Coloured squares, circles and triangles, drawn on demand: no download, quick to learn.
 
 python samples/shapes/shapes.py train --epochs=3 --steps=100
 """
@@ -10,25 +10,33 @@ import math
 import os
 import random
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 if ROOT_DIR not in sys.path:
     sys.path.append(ROOT_DIR)
-# TensorFlow's estimates of what operations cost fill pages; its errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn import utils  # noqa: E402
+from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
+from mrcnn.data.dataset import Dataset  # noqa: E402
+from mrcnn.geometry.boxes import non_max_suppression  # noqa: E402
 
 DEFAULT_LOGS_DIR = os.path.join(ROOT_DIR, "logs")
 
-# Shapes stay this far from the border, in pixels, and are at least as large.
+if TYPE_CHECKING:
+    from mrcnn.mask_rcnn import MaskRCNN
+
+Dims: TypeAlias = tuple[int, int, int]  # (x, y, size)
+Shape: TypeAlias = tuple[str, tuple[int, ...], Dims]  # (name, color, dims)
+
+# Distance of shapes from the border and their smallest size, in pixels.
 MARGIN = 20
-# Of two shapes whose boxes overlap more than this (IoU), the larger one stays.
+# If the boxes of two shapes overlap by a larger IoU, only the larger shape is kept.
 OVERLAP = 0.3
 
 
@@ -47,13 +55,13 @@ class ShapesConfig(Config):
     VALIDATION_STEPS = 5
 
 
-class ShapesDataset(utils.Dataset):
-    """Images that exist as a list of shapes; pixels and masks are drawn when asked for.
+class ShapesDataset(Dataset):
+    """Images stored as lists of shapes; pixels and masks are drawn on demand.
 
-    What is drawn comes from Python's `random`: `random.seed(...)` before `load_shapes` repeats it.
+    The shapes come from Python's `random`: `random.seed(...)` before `load_shapes` repeats them.
     """
 
-    def load_shapes(self, count, height, width):
+    def load_shapes(self, count: int, height: int, width: int) -> None:
         """Register `count` random images of `height` x `width` pixels."""
         for class_id, name in enumerate(("square", "circle", "triangle"), start=1):
             self.add_class("shapes", class_id, name)
@@ -69,7 +77,7 @@ class ShapesDataset(utils.Dataset):
                 shapes=shapes,
             )
 
-    def load_image(self, image_id):
+    def load_image(self, image_id: int) -> np.ndarray:
         """Draw an image: `[height, width, 3]` uint8."""
         info = self.image_info[image_id]
         image = np.empty((info["height"], info["width"], 3), np.uint8)
@@ -78,15 +86,15 @@ class ShapesDataset(utils.Dataset):
             self.draw_shape(image, shape, dims, color)
         return image
 
-    def image_reference(self, image_id):
-        """The list of `(shape, color, (x, y, size))` that an image is drawn from."""
+    def image_reference(self, image_id: int):
+        """The shapes of an image: a list of `(shape, color, (x, y, size))`."""
         info = self.image_info[image_id]
         if info["source"] == "shapes":
             return info["shapes"]
         return super().image_reference(image_id)
 
-    def load_mask(self, image_id):
-        """Masks `[height, width, N]` bool of what is seen of each shape, class ids `[N]` int32."""
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masks `[height, width, N]` bool of the visible parts of shapes, class ids `[N]` int32."""
         info = self.image_info[image_id]
         shapes = info["shapes"]
         mask = np.zeros((info["height"], info["width"], len(shapes)), bool)
@@ -100,14 +108,17 @@ class ShapesDataset(utils.Dataset):
         class_ids = [self.class_names.index(name) for name, _, _ in shapes]
         return mask, np.array(class_ids, np.int32)
 
-    def draw_shape(self, image, shape, dims, color):
+    def draw_shape(self, image: np.ndarray, shape: str, dims: Dims, color) -> np.ndarray:
         """Draw a filled shape into an image, in place, and return the image.
 
         Args:
             image: `[H, W]` or `[H, W, 3]` uint8.
             shape: `square`, `circle` or `triangle`.
             dims: `(x, y, size)`: the centre, and half a side, the radius or half the height.
-            color: one value a channel.
+            color: one value per channel.
+
+        Raises:
+            ValueError: an unknown shape.
         """
         x, y, size = dims
         if shape == "square":
@@ -119,10 +130,10 @@ class ShapesDataset(utils.Dataset):
             corners = [(x, y - size), (x - half, y + size), (x + half, y + size)]
             cv2.fillPoly(image, [np.array(corners, np.int32)], color)
         else:
-            raise ValueError(f"shape is {shape!r}; it must be square, circle or triangle.")
+            raise ValueError(f"shape is {shape!r}; it must be 'square', 'circle' or 'triangle'.")
         return image
 
-    def random_shape(self, height, width):
+    def random_shape(self, height: int, width: int) -> Shape:
         """A random `(shape, color, (x, y, size))` for an image of this size."""
         shape = random.choice(["square", "circle", "triangle"])
         color = tuple(random.randint(0, 255) for _ in range(3))
@@ -130,30 +141,30 @@ class ShapesDataset(utils.Dataset):
         x = random.randint(MARGIN, width - MARGIN - 1)
         return shape, color, (x, y, random.randint(MARGIN, height // 4))
 
-    def random_image(self, height, width):
+    def random_image(self, height: int, width: int) -> tuple[np.ndarray, list[Shape]]:
         """A random background colour `[3]` and a list of one to four shapes."""
         bg_color = np.array([random.randint(0, 255) for _ in range(3)])
         shapes = [self.random_shape(height, width) for _ in range(random.randint(1, 4))]
         boxes = np.array([[y - s, x - s, y + s, x + s] for _, _, (x, y, s) in shapes])
         sizes = np.array([s for _, _, (_, _, s) in shapes])
-        kept = utils.non_max_suppression(boxes, sizes, OVERLAP)
+        kept = non_max_suppression(boxes, sizes, OVERLAP)
         return bg_color, [shapes[i] for i in sorted(kept)]
 
 
-def load_dataset(count, config) -> ShapesDataset:
-    """`count` random images of the size that the configuration asks for, prepared."""
+def load_dataset(count: int, config: Config) -> ShapesDataset:
+    """A prepared data set of `count` random images of the configuration's IMAGE_SHAPE."""
     dataset = ShapesDataset()
     dataset.load_shapes(count, *config.IMAGE_SHAPE[:2])
     dataset.prepare()
     return dataset
 
 
-def train(model, epochs):
-    """Train all layers on 500 images, with 50 others to validate on.
+def train(model: MaskRCNN, epochs: int) -> None:
+    """Train all layers on 500 images and validate on 50 others.
 
     Args:
         model: MaskRCNN in training mode.
-        epochs: their total, those of a resumed run included.
+        epochs: total number of epochs, including those of a resumed run.
     """
     model.train(
         load_dataset(500, model.config),
@@ -164,12 +175,13 @@ def train(model, epochs):
     )
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Mask R-CNN on drawn shapes.")
     parser.add_argument("command", choices=("train",))
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=ShapesConfig.STEPS_PER_EPOCH, help="an epoch")
+    steps = ShapesConfig.STEPS_PER_EPOCH
+    parser.add_argument("--steps", type=int, default=steps, help="batches per epoch")
     parser.add_argument(
         "--weights", metavar="FILE", help="weights to start from (default: random ones)"
     )
@@ -179,15 +191,16 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command of the command line."""
     arguments = parse_arguments(argv)
+    quiet.import_keras()
     from mrcnn.model import MaskRCNN
 
     config = ShapesConfig()
     config.STEPS_PER_EPOCH = arguments.steps
     if arguments.weights is None:
-        # Frozen statistics belong to trained weights; random ones have to gather their own.
+        # Random weights have no statistics yet: batch statistics, gathered while training.
         config.TRAIN_BN = None
     model = MaskRCNN("training", config, arguments.logs)
     if arguments.weights is not None:

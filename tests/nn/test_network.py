@@ -12,6 +12,7 @@ from mrcnn.data.targets import pyramid_anchors
 from mrcnn.detection import AnchorCache, build_inference_model, mold_inputs
 from mrcnn.geometry.boxes import box_area, norm_boxes
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.nn import network
 from mrcnn.nn.architectures import BACKBONES, STRIDES
 from mrcnn.nn.backbone import named_backbone
 from mrcnn.nn.network import inference_graph, training_graph
@@ -425,3 +426,17 @@ def test_a_named_backbone_is_built(name):
     maps = named_backbone(image, name, stage5=True, train_bn=False)
     strides = [64 // x.shape[1] for x in maps]
     assert strides == [4, *STRIDES[:4]]
+
+
+@pytest.mark.parametrize(("pays", "policy"), [(True, "mixed_bfloat16"), (False, "float32")])
+def test_an_automatic_policy_is_decided_once_and_said(monkeypatch, capsys, pays, policy):
+    monkeypatch.setattr(network.backend, "computes_bfloat16", lambda: pays)
+    network._automatic_policy.cache_clear()
+    for _ in range(2):
+        with network.dtype_policy("auto"):
+            assert keras.config.dtype_policy().name == policy
+        assert keras.config.dtype_policy().name == "float32"
+    assert capsys.readouterr().out.splitlines() == [
+        f'DTYPE_POLICY "auto" is {policy}: bfloat16 saves {"" if pays else "no "}time here.'
+    ]
+    network._automatic_policy.cache_clear()

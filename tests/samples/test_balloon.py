@@ -122,6 +122,18 @@ def test_train_takes_the_heads_for_30_epochs(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(("epoch", "is_left"), [(29, True), (30, False), (31, False)])
+def test_a_finished_run_has_nothing_left_to_train(tmp_path, capsys, epoch, is_left):
+    write_subset(tmp_path / "train")
+    write_subset(tmp_path / "val", names=["three"])
+    model = Trainee()
+    model.epoch = epoch
+    balloon.train(model, tmp_path)
+    said = f"Nothing is left to train: {epoch} epochs are done, and training ends with 30."
+    assert len(model.calls) == int(is_left)
+    assert (said in capsys.readouterr().out) != is_left
+
+
 def test_train_without_a_data_set_is_an_error():
     with pytest.raises(ValueError, match="dataset_dir is None"):
         balloon.train(Trainee())

@@ -143,7 +143,7 @@ def test_a_crowd_of_another_size_covers_its_image_with_a_warning(tmp_path, caplo
     dataset.prepare()
     masks, class_ids = dataset.load_mask(0)
     assert list(class_ids) == [2, 1, -3] and masks[:, :, 2].all()
-    (message,) = caplog.messages
+    (message,) = (text for text in caplog.messages if "crowd 102" in text)
     assert re.search(r"instances_val2017.json: crowd 102 .* \[5, 6\], its image 7 is", message)
     assert coco.anns[102]["area"] == 600 and coco.anns[102]["bbox"] == [0, 0, 30, 20]
 
@@ -298,7 +298,7 @@ def test_evaluate_prints_both_and_every_class_and_writes_a_submission(loaded, tm
     ]
     assert all(isinstance(r["segmentation"]["counts"], str) for r in results)
     assert len(coco.loadRes(str(path)).anns) == 3
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_detections_on_a_crowd_count_neither_way(loaded):
@@ -350,15 +350,17 @@ THREE_STAGES = [("heads", 40, 0.001), ("4+", 120, 0.001), ("all", 160, pytest.ap
         (40, None, THREE_STAGES[1:]),
         (41, None, THREE_STAGES[1:]),
         (160, None, []),
+        (3, 3, []),
         (0, 50, [("heads", 40, 0.001), ("4+", 50, 0.001)]),
         (0, 2, [("heads", 2, 0.001)]),
         (2, 3, [("heads", 3, 0.001)]),
     ],
 )
-def test_stages_of_the_original(epoch, epochs, calls):
+def test_stages_of_the_original(epoch, epochs, calls, capsys):
     model = Recorder(epoch=epoch)
     sample.train(model, None, None, epochs=epochs)
     assert model.calls == calls
+    assert ("Nothing is left to train" in capsys.readouterr().out) == (not calls)
     assert model.checked == ["heads", "4+", "all"]
 
 
@@ -483,6 +485,30 @@ def test_data_that_are_neither_year(tmp_path, capsys):
     assert dataset.num_images == 3 and set(coco.imgs) == {7, 3, 12}
 
 
+@pytest.mark.parametrize("layout", ["coco", "own"])
+def test_entries_that_cannot_be_used_are_left_out_where_asked_for(tmp_path, layout):
+    data = coco_data.content()
+    data["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    data["annotations"][0].pop("bbox", None)
+    if layout == "coco":
+        words = [f"--dataset={make_coco(tmp_path, data=data)}", "--year=2017"]
+    else:
+        path = coco_data.write(tmp_path / "mine.json", data)
+        words = [f"--annotations={path}", f"--images={coco_data.write_images(tmp_path / 'images')}"]
+    with pytest.raises(ValueError, match="annotation"):
+        sample.load_split(parse(*words), "train")
+    dataset, _ = sample.load_split(parse(*words, "--skip-invalid"), "train")
+    kept = [len(dataset.load_mask(image_id)[1]) for image_id in dataset.image_ids]
+    assert sum(kept) == len(data["annotations"]) - 1
+
+
+def test_crowds_may_be_objects(tmp_path):
+    words = [f"--dataset={make_coco(tmp_path)}", "--year=2017"]
+    for flag, class_ids in (("crowds", [2, 1, -3]), ("objects", [2, 1, 3])):
+        dataset, _ = sample.load_split(parse(*words, f"--crowds={flag}"), "train")
+        assert list(dataset.load_mask(0)[1]) == class_ids
+
+
 def test_flags_go_over_the_file(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"STEPS_PER_EPOCH": 7, "AUGMENTATION": "none", "SCHEDULE": [["all", 3, 0.5]]}')
@@ -526,6 +552,49 @@ def test_the_last_run_brings_its_settings(tmp_path):
     assert (config.BACKBONE, config.SEED) == ("resnet50", 3)
     with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'coco'"):
         sample.load_config(parse(f"--logs={tmp_path / 'none'}", "--model=last"))
+
+
+def test_evaluation_takes_the_settings_beside_the_weights(tmp_path):
+    weights = tmp_path / "run" / "weights.h5"
+    weights.parent.mkdir()
+    words = [f"--logs={tmp_path}", f"--model={weights}"]
+    for text in ('{"BACKBONE": "resnet50"}', None):
+        if text:
+            (weights.parent / "config.json").write_text(text)
+        weights.touch()
+        config = sample.load_config(parse(*words, command="evaluate"))
+        assert config.BACKBONE == "resnet50"
+    assert sample.load_config(parse(*words)).BACKBONE == "resnet101"  # training starts anew
+    other = tmp_path / "other.json"
+    other.write_text('{"SEED": 4}')
+    config = sample.load_config(parse(*words, f"--config={other}", command="evaluate"))
+    assert (config.BACKBONE, config.SEED) == ("resnet101", 4)
+    # A name is no path, whatever lies in the working directory.
+    assert sample.settings_beside("coco") is None
+
+
+def test_random_weights_train_all_layers_with_live_statistics(tmp_path, capsys):
+    def load(*words, **settings):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(settings))
+        arguments = parse("--model=random", f"--config={path}", *words)
+        return sample.load_config(arguments), capsys.readouterr().out
+
+    config, printed = load()
+    assert config.TRAIN_BN is None
+    assert config.SCHEDULE == [["all", 40, 1], ["all", 120, 1], ["all", 160, 0.1]]
+    assert "TRAIN_BN is None" in printed and "all layers train from the first epoch" in printed
+    assert sample.SCHEDULES["three-stage"][0] == ["heads", 40, 1]
+    # What the user chose stays, and what it means is said.
+    config, printed = load(TRAIN_BN=False, SCHEDULE=[["heads", 5, 1], ["all", 9, 1]])
+    assert config.TRAIN_BN is False and config.SCHEDULE[0] == ["heads", 5, 1]
+    assert "statistics stay" in printed and "stages [['heads', 5, 1]]" in printed
+    config, printed = load("--schedule=two-stage")
+    assert config.SCHEDULE == sample.SCHEDULES["two-stage"] and "layers they do not" in printed
+    config, _ = load(GRADIENT_CHECKPOINTING=True)
+    assert config.TRAIN_BN is False
+    config.validate()
+    assert sample.load_config(parse("--model=imagenet")).TRAIN_BN is False
 
 
 class Loader:

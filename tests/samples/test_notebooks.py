@@ -83,7 +83,8 @@ def run(path, logs, **environment):
             command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
             return KernelSpec(argv=command, language="python", display_name="this Python")
 
-    inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    unset = ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL")  # as in a user's shell
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
     settings = {"MRCNN_SMALL": "1", "MRCNN_LOGS": str(logs), "IPYTHONDIR": str(logs / "ipython")}
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -108,9 +109,10 @@ def stream(notebook, name):
 
 
 def assert_no_warning(notebook):
-    """No warning of Python's and none of this package's logger; TensorFlow's own lines may be."""
+    """No warning of Python's, none of this package's logger, and no line of TensorFlow's C++."""
     lines = stream(notebook, "stderr").splitlines()
-    assert [line for line in lines if re.search(r"\w+Warning: |is left out: ", line)] == []
+    unwanted = r"\w+Warning: |is left out: |^[IWE]\d{4} |absl::InitializeLog|retracing"
+    assert [line for line in lines if re.search(unwanted, line)] == []
 
 
 def pictures(notebook):

@@ -1,11 +1,8 @@
 """samples/nucleus: the data set, run lengths, submission lines, the demo's parts."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import skimage.io
 from hypothesis import given
@@ -58,6 +55,68 @@ def test_train_and_val_folders_are_taken_as_they_are(tmp_path, masks):
 def test_a_missing_subset_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder 'stage2_test'"):
         nucleus.load_dataset(tmp_path, "stage2_test")
+
+
+class FindsNothing:
+    """Notes the images it was shown, and finds nothing in them."""
+
+    def __init__(self):
+        self.shown = []
+
+    def detect(self, images):
+        self.shown += [image.shape[:2] for image in images]
+        none = np.zeros((*images[0].shape[:2], 0), bool)
+        empty = np.zeros(0, np.int32)
+        return [{"rois": np.zeros((0, 4)), "masks": none, "class_ids": empty, "scores": empty}]
+
+
+def test_detect_takes_a_folder_of_pictures_as_they_lie(tmp_path, monkeypatch):
+    monkeypatch.setattr(nucleus, "RESULTS_DIR", str(tmp_path / "results"))
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for name, width in (("a.png", 30), ("b.jpg", 31), ("c.TIF", 32)):
+        PIL.Image.new("RGB", (width, 20)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    model = FindsNothing()
+    out = nucleus.detect(model, tmp_path, "new")
+    assert model.shown == [(20, 30), (20, 31), (20, 32)]
+    lines = (out / "submit.csv").read_text().splitlines()
+    assert lines == ["ImageId,EncodedPixels", "a,", "b,", "c,"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png", "submit.csv"]
+
+
+@pytest.mark.parametrize("name", ["flat", "images"])
+def test_pictures_without_masks_are_nothing_to_train_on(tmp_path, masks, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / "masks").mkdir()  # of what, nobody says
+    for folder in (name, "masks"):
+        PIL.Image.new("L", (6, 8), 255).save(tmp_path / folder / "one.png")
+    dataset = nucleus.load_dataset(tmp_path, name)
+    with pytest.raises(FileNotFoundError, match="one.png has no masks"):
+        dataset.load_mask(0)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "holds no images: neither <id>/images/<id>.png nor files that end in .png"),
+        (["notes.txt", "one/two/three.png"], "holds no images"),
+        (["a.png", "a.jpg"], "a.jpg and .*a.png have one name"),
+        (["a/images/b.png", "c/images/c.png"], "without their image .*a/images/a.png.$"),
+    ],
+    ids=str,
+)
+def test_a_folder_of_another_layout_is_refused_and_nothing_is_written(
+    tmp_path, monkeypatch, files, message
+):
+    monkeypatch.setattr(nucleus, "RESULTS_DIR", str(tmp_path / "results"))
+    (tmp_path / "new").mkdir()
+    for name in files:
+        (tmp_path / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new" / name).touch()
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        nucleus.detect(FindsNothing(), tmp_path, "new")
+    assert not (tmp_path / "results").exists()
 
 
 def test_masks_and_image(tmp_path, masks):
@@ -135,22 +194,6 @@ def test_detect_writes_a_submission_and_pictures(tmp_path, masks, monkeypatch):
     assert skimage.io.imread(folder / "one.png").std() > 0
 
 
-@pytest.mark.parametrize(
-    "sample",
-    [
-        "nucleus/nucleus.py",
-        pytest.param("nucleus/demo.py", marks=pytest.mark.slow),
-        pytest.param("shapes/shapes.py", marks=pytest.mark.slow),
-    ],
-)
-def test_samples_are_scripts_that_run_from_anywhere(sample, tmp_path):
-    path = Path(nucleus.ROOT_DIR) / "samples" / sample
-    command = [sys.executable, path, "--help"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "usage" in result.stdout
-
-
 def test_the_command_line_knows_which_subset_a_command_wants():
     def subset(*words):
         return nucleus.parse_arguments([*words, "--dataset=d", "--weights=w"]).subset
@@ -203,6 +246,28 @@ def test_train_takes_the_heads_first_then_everything(tmp_path, masks):
         (["one"], ["two"], 0.001, 20, "heads"),
         (["one"], ["two"], 0.001, 40, "all"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "layers"), [(0, ["heads", "all"]), (20, ["all"]), (33, ["all"]), (40, [])]
+)
+def test_a_resumed_run_passes_over_what_is_done(tmp_path, masks, epoch, layers, capsys):
+    class Model:
+        config = nucleus.NucleusConfig()
+
+        def __init__(self):
+            self.epoch, self.trained = epoch, []
+
+        def train(self, *_, epochs, layers, **__):
+            self.trained.append(layers)
+            self.epoch = epochs
+
+    write_image(tmp_path / "train", "one", masks)
+    write_image(tmp_path / "val", "two", masks)
+    model = Model()
+    nucleus.train(model, tmp_path, "train")
+    assert model.trained == layers
+    assert ("Nothing is left to train: 40 epochs" in capsys.readouterr().out) == (not layers)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_shapes_have_their_size(dataset, shape, area):
 
 
 def test_an_unknown_shape_is_an_error(dataset):
-    with pytest.raises(ValueError, match="'star'; it must be square, circle or triangle"):
+    with pytest.raises(ValueError, match="'star'; it must be 'square', 'circle' or 'triangle'"):
         dataset.draw_shape(np.zeros((64, 64), np.uint8), "star", (30, 32, 10), 1)
 
 

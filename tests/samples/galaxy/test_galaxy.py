@@ -72,6 +72,32 @@ def test_pictures_or_markings_without_a_table_are_no_reason_to_make_galaxies_up(
         g.prepare_data(settings)
 
 
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("mistyped", ["both", "data_table", "image_dir"])
+def test_nothing_is_drawn_that_nobody_asked_for(data, tmp_path, command, mistyped):
+    other = {
+        "data_table": str(tmp_path / "dta" / "mask_labels.gzip"),
+        "image_dir": str(tmp_path / "dta"),
+    }
+    changes = other if mistyped == "both" else {mistyped: other[mistyped]}
+    path = write_config(tmp_path, made_up=None, **changes)
+    with pytest.raises((FileNotFoundError, ValueError)) as error:
+        g.main([command, "--config", str(path)])
+    if mistyped != "image_dir":
+        assert "dta/mask_labels.gzip does not exist" in str(error.value)
+    if mistyped == "both":
+        assert 'give the key "made_up"' in str(error.value)
+    assert not (tmp_path / "dta").exists() and not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_what_needs_a_trained_model_draws_no_galaxies(tmp_path, command):
+    path = write_config(tmp_path)
+    with pytest.raises(FileNotFoundError, match='"made_up" asks .* prepare or train draws them'):
+        g.main([command, "--config", str(path)])
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_table_is_made_under_its_own_name_and_for_its_own_classes(tmp_path):
     with pytest.raises(ValueError, match="data_table is .*other.gzip, and the table made"):
         g.make_up(settings_of(tmp_path, data_table=str(tmp_path / "other.gzip")))
@@ -86,7 +112,7 @@ def test_bands_choose_channels(tmp_path, data):
     settings.bands = [2, 0]
     np.testing.assert_array_equal(g.load_dataset(settings, ids).load_image(0), whole[..., [2, 0]])
     settings.bands = [3]
-    with pytest.raises(ValueError, match=r"bands is \[3\], and it has 3 channels"):
+    with pytest.raises(ValueError, match=r"bands is \[3\], and .* has 3 channels"):
         g.load_dataset(settings, ids).load_image(0)
 
 
@@ -194,7 +220,7 @@ def test_a_checkpoint_of_another_architecture_is_named(tmp_path):
 def test_no_final_checkpoint_is_an_error(data):
     with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'galaxy'"):
         g.main(["evaluate", "--config", str(data)])
-    with pytest.raises(ValueError, match="no objects to look at: test_split is 0"):
+    with pytest.raises(ValueError, match="no objects to evaluate: test_split is 0"):
         g.main(["evaluate", "--config", str(data), "--split", "test"])
 
 
@@ -327,6 +353,52 @@ def test_what_to_resume_is_the_last_checkpoint_or_nothing_yet(tmp_path, capsys):
     assert "no checkpoint in" in capsys.readouterr().out
 
 
+class Trained:
+    """A model whose run has so many epochs behind it; training it again is an error."""
+
+    def __init__(self, log_dir, epoch):
+        self.log_dir, self.epoch = str(log_dir), epoch
+
+
+def test_a_final_checkpoint_that_is_not_there_yet_ends_no_training(
+    data, tmp_path, monkeypatch, capsys
+):
+    path = write_config(tmp_path, k_folds=3, final_model_ckpt="final.h5")
+    folds = []
+
+    def train(settings, fold, resume):
+        run = tmp_path / f"run{fold}"
+        run.mkdir()
+        (run / "coco_ap.csv").write_text("epoch,segm_AP,segm_AP50\n1,0.2,0.4\n2,0.3,0.5\n")
+        folds.append(fold)
+        return Trained(run, 2)
+
+    monkeypatch.setattr(g, "train", train)
+    g.main(["train", "--config", str(path)])
+    assert folds == [1, 2, 3]
+    printed = capsys.readouterr().out
+    best = tmp_path / "run3" / "mask_rcnn_galaxy_best.h5"
+    assert f"Best epoch 2: segm AP 0.300, AP50 0.500: {best}" in printed
+
+
+def test_a_finished_run_has_nothing_left_to_train(data, tmp_path, monkeypatch, capsys):
+    import mrcnn.model
+
+    class Model(Trained):
+        def __init__(self, mode, config, model_dir):
+            super().__init__(model_dir, 0)
+
+        def load_weights(self, path):
+            self.epoch = 2
+
+    monkeypatch.setattr(mrcnn.model, "MaskRCNN", Model)
+    touch(tmp_path / "logs" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0002.h5")
+    g.main(["train", "--config", str(data), "--resume"])
+    assert (
+        "Nothing is left to train: 2 epochs are done, and epochs is 2." in capsys.readouterr().out
+    )
+
+
 # ---- Prediction ----------------------------------------------------------------------------------
 
 
@@ -380,7 +452,7 @@ def test_predict_writes_pictures_masks_and_a_row_a_detection(tmp_path, pictures,
         mask = read_png(out / "masks" / f"J{i}_mask.png")
         assert mask.shape == (40, 20 + 10 * i) and set(np.unique(mask)) == {0, 1}
         assert read_png(out / "pictures" / f"J{i}.png").shape == (40, 20 + 10 * i, 3)
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.part*"))
 
 
 def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path, pictures, capsys):
@@ -471,7 +543,7 @@ def test_evaluate_predict_and_logs_of_what_was_trained(trained, capsys):
     g.main(["logs", "--config", str(path)])
     assert read_png(folder / "logs" / "training.png").std() > 5
     assert "Curves of 2 runs" in capsys.readouterr().out
-    assert not list(folder.rglob("*.part"))
+    assert not list(folder.rglob("*.part*"))
 
 
 @pytest.mark.slow

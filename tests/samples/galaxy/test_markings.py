@@ -199,11 +199,15 @@ def test_ids_become_text_and_empty_lines_are_passed_over(tmp_path):
 GOOD = galaxy(only("bar", SQUARE))
 BAD_LINES = [
     ("{", "is not JSON"),
-    ("[1]", "holds a list; a galaxy is an object with object_id, size and volunteers"),
+    ("[" * 50_000, "nested too deeply"),
+    ("9" * 5000, "is not JSON: Exceeds the limit"),
+    (GOOD | {"object_id": "b", "size": 10**400}, "object b has size 1000.* …; it must be"),
+    (galaxy(only("bar", [[1, 10**400]] * 3), object_id="b"), "of finite numbers"),
+    ("[1]", "holds a JSON list; a galaxy is an object with object_id, size and volunteers"),
     ({}, "object_id is None"),
     (GOOD | {"object_id": "../../x"}, "object_id is '../../x'; it must be text or a whole number"),
-    (GOOD | {"object_id": "b", "size": 0}, "object b has the size 0; it must be a positive number"),
-    (GOOD | {"object_id": "b", "size": True}, "has the size True"),
+    (GOOD | {"object_id": "b", "size": 0}, "object b has size 0; it must be a positive number"),
+    (GOOD | {"object_id": "b", "size": True}, "has size True"),
     (GOOD | {"object_id": "b", "volunteers": []}, r"object b has volunteers \[\]"),
     (galaxy([], object_id="b"), r"object b, volunteer 0 is \[\]; it must be an object of classes"),
     (galaxy({}, {"ring": []}, object_id="b"), "volunteer 1 has the class 'ring'; classes are spir"),
@@ -212,7 +216,7 @@ BAD_LINES = [
     (galaxy(only("bar", [[1, 2, 3]] * 3), object_id="b"), "has polygon 0 of 'bar'"),
     (galaxy(only("bar", [[1, float("nan")]] * 3), object_id="b"), "of finite numbers"),
     (galaxy(only("bar", [[1, "2"]] * 3), object_id="b"), "of finite numbers"),
-    (GOOD, "object g is on line 1 already; a galaxy has one line"),
+    (GOOD, "object g is on line 1 already; each galaxy has one line"),
 ]
 
 
@@ -232,7 +236,7 @@ def test_a_file_that_is_no_text_or_empty_or_missing_is_named(tmp_path):
     with pytest.raises(ValueError, match="line 1 is not JSON"):
         m.read_markings(path)
     path.write_text("\n")
-    with pytest.raises(ValueError, match="has no galaxy"):
+    with pytest.raises(ValueError, match="holds no galaxy"):
         m.read_markings(path)
     with pytest.raises(FileNotFoundError, match="none.jsonl"):
         m.read_markings(tmp_path / "none.jsonl")
@@ -315,7 +319,7 @@ def test_an_error_halfway_leaves_everything_as_it_was(tmp_path):
 
 def test_galaxies_that_cannot_be_written_are_named(tmp_path):
     first = two_galaxies()[0]
-    with pytest.raises(ValueError, match="object with two comes twice"):
+    with pytest.raises(ValueError, match="object with two appears twice"):
         m.write_dataset(tmp_path, [first, first])
     with pytest.raises(ValueError, match="object_id is 'a/b'"):
         m.write_dataset(tmp_path, [("a/b", *first[1:])])
@@ -370,7 +374,7 @@ def test_prepare_names_pictures_that_cannot_be_used(prepared):
     def message(kind):
         with pytest.raises(kind) as error:
             m.prepare(prepared / m.MARKINGS, prepared, 2, 10)
-        assert not (prepared / m.TABLE).exists() and not list(prepared.rglob("*.part"))
+        assert not (prepared / m.TABLE).exists() and not list(prepared.rglob("*.part*"))
         return str(error.value)
 
     picture = prepared / "pngs" / "b.png"

@@ -7,7 +7,7 @@ import pytest
 
 from mrcnn.config import Config
 from samples.galaxy.galaxy import DEFAULT_CONFIG
-from samples.galaxy.settings import KEYS, Settings, build_config, load_settings
+from samples.galaxy.settings import KEYS, MADE_UP, Settings, build_config, load_settings
 from tests.samples.galaxy.tiny_galaxies import TINY, settings_of
 
 DEMO = Path(DEFAULT_CONFIG).with_name("galaxy_demo.json")
@@ -60,6 +60,18 @@ def test_keys_become_settings_of_the_package(tmp_path):
     assert (config.LEARNING_RATE_SCHEDULE, config.WARMUP_STEPS) == ("cosine", 3)
 
 
+def test_precision_may_be_left_to_the_machine(tmp_path):
+    assert build_config(settings_of(tmp_path, precision="auto"), 10).DTYPE_POLICY == "auto"
+    assert load_settings(DEMO).precision == "auto"
+
+
+def test_made_up_galaxies_are_asked_for_by_the_demo_and_by_nothing_else(tmp_path):
+    assert load_settings(DEMO).made_up["count"] == 2000
+    assert load_settings(DEFAULT_CONFIG).made_up is None and Settings().made_up is None
+    assert settings_of(tmp_path, made_up={}).made_up == MADE_UP
+    assert settings_of(tmp_path, made_up={"count": 5}).made_up == {**MADE_UP, "count": 5}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -84,7 +96,9 @@ def test_keys_become_settings_of_the_package(tmp_path):
         ({"learning_rate": -1}, "learning_rate is -1"),
         ({"pretrained_ckpt": 3}, "pretrained_ckpt is 3; it must be text or null"),
         ({"one_instance_classes": ["ring"]}, "one_instance_classes is"),
+        ({"learning_rate": 10**400}, "learning_rate is 1000"),
         ({"made_up": {"counts": 3}}, "made_up is"),
+        ({"made_up": 400}, "made_up is 400; it must be null, or an object"),
         ({"made_up": {"count": 0}}, "made_up is .* count .from 3."),
         ({"settings": {"TRAIN_ROI_PER_IMAGE": 3}}, "'TRAIN_ROI_PER_IMAGE'. Did you mean TRAIN_R"),
         ({"settings": {"LEARNING_RATE": 3}}, "LEARNING_RATE, which the key learning_rate gives"),
