@@ -133,8 +133,8 @@ def test_crops_reach_every_border():
     [
         (dict(mode="stretch", max_dim=64), "'stretch'.*square"),
         (dict(mode="square"), "max_dim, which is None"),
-        (dict(mode="crop"), "min_dim pixels, which is None"),
-        (dict(mode="pad64", min_dim=100), "multiples of 64, not 100"),
+        (dict(mode="crop"), "min_dim, which is None"),
+        (dict(mode="pad64", min_dim=100), "that 64 divides, not 100"),
     ],
 )
 def test_resizing_refuses_what_cannot_work(arguments, words):
