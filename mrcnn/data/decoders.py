@@ -142,7 +142,7 @@ def _pixels(picture: PIL.Image.Image, path: PathLike) -> np.ndarray:
     if picture.mode == "F" or picture.mode.startswith("I"):
         pixels = np.asarray(picture)
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if _is_16_bit_colour_png(path):
+    if picture.format == "PNG" and _has_16_bit_colours(path):
         picture.load()  # raises where the file is cut off, which OpenCV fills with black
         return decode_with_opencv(path).pixels  # Pillow drops the lower 8 bits
     if picture.mode == "P":
@@ -150,11 +150,11 @@ def _pixels(picture: PIL.Image.Image, path: PathLike) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _is_16_bit_colour_png(path: PathLike) -> bool:
+def _has_16_bit_colours(path: PathLike) -> bool:
+    """Does the header of a PNG say so? Pillow's object does not tell."""
     with open(path, "rb") as file:
-        head = file.read(26)
-    # Bits per sample, then the colour type: 2 is RGB, 4 grey with alpha, 6 RGB with alpha.
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10" and head[25] in (2, 4, 6)
+        bits, colour_type = file.read(26)[24:]
+    return bits == 16 and colour_type in (2, 4, 6)  # RGB, grey with alpha, RGB with alpha
 
 
 def _tiff_orientation(picture: PIL.Image.Image) -> int | None:

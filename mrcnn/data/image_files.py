@@ -113,7 +113,8 @@ def say_once(remarks: tuple[Remark, ...], said: dict[tuple, object]) -> None:
     for remark in remarks:
         mine = object()
         if said.setdefault(remark.key, mine) is mine:  # one step: several threads read images
-            logger.warning("%s", remark.text)
+            # A file name that is no UTF-8 could not be printed.
+            logger.warning("%s", remark.text.encode("utf-8", "backslashreplace").decode())
 
 
 def turns(

@@ -142,13 +142,17 @@ def _decode_plain(
             f"has {page.samplesperpixel} channels, which is neither grey nor RGB nor RGBA; "
             "override load_image to choose which to show."
         )
-    if not _needs_imagecodecs(page) or importlib.util.find_spec("imagecodecs"):
+    if _has_imagecodecs() or not _needs_imagecodecs(page):
         pixels = _decode_with_tifffile(tif, page)
     else:
         pixels = _decode_with_libtiff(path, number, page)
     return Decoded(
         pixels, _orientation(page), _stated_white(page), page.photometric == _WHITE_IS_ZERO
     )
+
+
+def _has_imagecodecs() -> bool:
+    return importlib.util.find_spec("imagecodecs") is not None
 
 
 def _needs_imagecodecs(page: tifffile.TiffPage) -> bool:

@@ -1,6 +1,5 @@
 """TIFF files: colours, compressions, numbers of bits, pages, and what must not be believed."""
 
-import importlib.util
 import re
 import struct
 import zlib
@@ -18,6 +17,12 @@ GRAY = RGB[:, :, 0]
 WIDE = RGB.astype(np.uint16) * 257
 PICTURE = PIL.Image.fromarray(RGB)
 AS_RGB = np.repeat(GRAY[:, :, None], 3, axis=2)
+
+
+@pytest.fixture
+def without_imagecodecs(monkeypatch):
+    """The optional package, which would decode more kinds, is not installed."""
+    monkeypatch.setattr("mrcnn.data.tiff_files._has_imagecodecs", lambda: False)
 
 
 # ---- Colours and compressions of 8 bits ----------------------------------------------------------
@@ -107,7 +112,7 @@ def test_colours_of_16_bits(tmp_path, options, byteorder):
         options.pop("planarconfig", None), options.pop("extrasamples", None)
 
 
-def test_16_bits_with_lzw(tmp_path):
+def test_16_bits_with_lzw(tmp_path, without_imagecodecs):
     lzw = [cv2.IMWRITE_TIFF_COMPRESSION, 5]
     cv2.imwrite(str(tmp_path / "rgb.tif"), WIDE[..., ::-1], lzw)
     PIL.Image.fromarray(WIDE[..., 0]).save(tmp_path / "grey.tif", compression="tiff_lzw")
@@ -117,7 +122,7 @@ def test_16_bits_with_lzw(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / name), expected)
 
 
-def test_16_bits_with_lzw_and_a_rotation_tag(tmp_path):
+def test_16_bits_with_lzw_and_a_rotation_tag(tmp_path, without_imagecodecs):
     """OpenCV turns TIFFs, which is undone."""
     cv2.imwrite(str(tmp_path / "a.tif"), WIDE[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
     for tag in (3, 6, 8):
@@ -254,10 +259,7 @@ def test_colours_that_nothing_decodes(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("imagecodecs") is not None, reason="imagecodecs decodes it"
-)
-def test_a_compression_that_nothing_decodes(tmp_path):
+def test_a_compression_that_nothing_decodes(tmp_path, without_imagecodecs):
     tifffile.imwrite(
         tmp_path / "a.tif", np.moveaxis(WIDE, -1, 0), photometric="rgb", planarconfig=2
     )

@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+import tifffile
 
+from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.loader import load_image_gt
 from mrcnn.data.value_range import to_8_bits, white_of
+from mrcnn.detection.molding import mold_inputs
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,44 @@ def test_pixels_that_are_not_finite(value, value_range):
 
 def test_no_pixels():
     assert to_8_bits(np.zeros((0, 3), np.uint16)).pixels.shape == (0, 3)
+
+
+class Small(Config):
+    NAME = "small"
+    NUM_CLASSES = 2
+    IMAGE_MIN_DIM = IMAGE_MAX_DIM = 64
+
+
+class OneImage(Dataset):
+    """One image, from a file or an array, without objects."""
+
+    def __init__(self, image):
+        super().__init__()
+        self.image = image
+        self.add_class("x", 1, "thing")
+        self.add_image("x", 0, path=image)
+        self.prepare()
+
+    def load_image(self, image_id):
+        is_array = isinstance(self.image, np.ndarray)
+        return self.image if is_array else super().load_image(image_id)
+
+    def load_mask(self, image_id):
+        return np.zeros((64, 64, 0), bool), np.zeros(0, np.int32)
+
+
+def test_training_scales_by_the_configs_range(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((64, 64), 500, np.uint16))
+    config = Small()
+    config.IMAGE_VALUE_RANGE = (0, 1000)
+    assert (load_image_gt(OneImage(tmp_path / "a.tif"), config, 0)[0] == 128).all()
+
+
+def test_floats_of_0_to_1_are_seen_as_bytes_in_training_and_detection():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with pytest.warns(UserWarning, match="multiplied by 255"):
+        trained = load_image_gt(OneImage(image / 255), Small(), 0)[0]
+    np.testing.assert_array_equal(trained, image)
+    with pytest.warns(UserWarning, match="multiplied by 255"):
+        detected = mold_inputs([image / 255], Small())[0]
+    np.testing.assert_array_equal(detected, mold_inputs([image], Small())[0])
