@@ -140,6 +140,10 @@ class Config:
     # Smallest scale factor, applied before IMAGE_MIN_DIM; 0 for no limit.
     IMAGE_MIN_SCALE = 0
     IMAGE_CHANNEL_COUNT = 3
+    # (black, white): the values that become 0 and 255 in image files of floats or of more than 8
+    # bits; (0, 4095) for a camera of 12 bits. None: by the bits that each file states or uses, so
+    # that files of one data set may be scaled differently. A Dataset may have its own.
+    IMAGE_VALUE_RANGE: Sequence[float] | None = None
     # One value per channel, subtracted from pixel values 0..255.
     MEAN_PIXEL: np.ndarray | Sequence[float] = np.array([123.7, 116.8, 103.9])
     # The difference is divided by this: one number, or one per channel. PyTorch states mean and
@@ -331,6 +335,7 @@ class Config:
         self._check_ranges()
         self._check_network()
         self._check_image_size()
+        check_value_range("IMAGE_VALUE_RANGE", self.IMAGE_VALUE_RANGE)
 
     def _follows(self, name: str) -> bool:
         """Is this setting computed, and not assigned on the instance?"""
@@ -510,6 +515,21 @@ class Config:
                 f"{name} is {side} with IMAGE_RESIZE_MODE {self.IMAGE_RESIZE_MODE!r}; the pyramid "
                 f"halves the image six times, so it must be a multiple of 64: {would_do} would do."
             )
+
+
+def check_value_range(name: str, value: object) -> None:
+    """Check an IMAGE_VALUE_RANGE: None, or two finite numbers, the smaller one first.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if value is not None and not (
+        _is_number_list(value) and len(value) == 2 and value[0] < value[1]  # type: ignore
+    ):
+        raise ValueError(
+            f"{name} is {value!r}; it must be None or (black, white), two numbers of which the "
+            "first is smaller: (0, 4095) for images of 12 bits."
+        )
 
 
 def compute_backbone_shapes(config: Config, image_shape: Shape) -> np.ndarray:

@@ -28,6 +28,10 @@ geometry.resize
 geometry.masks
 geometry.rle
 backend
+data.value_range
+data.decoders
+data.tiff_files
+data.image_files
 data.dataset
 data.formats.problems
 data.formats.image_folder

@@ -65,6 +65,7 @@ DEFAULTS = {
 # Settings that the original does not have; their values change nothing.
 ADDED = {
     "PIXEL_STD": 1.0,
+    "IMAGE_VALUE_RANGE": None,
     "TRAIN_EMPTY_IMAGES": False,
     "MAX_BAD_IMAGE_SHARE": 0.2,
     "OPTIMIZER": "sgd",
@@ -342,6 +343,8 @@ WORKS = [
     {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": [110]},
     {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": [110], "PIXEL_STD": [50]},
     {"PIXEL_STD": 58},
+    {"IMAGE_VALUE_RANGE": [0, 4095]},
+    {"IMAGE_VALUE_RANGE": (-1024.0, 3071.0)},
     {"PIXEL_STD": np.array([58.395, 57.12, 57.375])},
     {"BACKBONE": "resnet50"},
     {"BACKBONE": "resnet50_v1_5"},
@@ -448,6 +451,9 @@ CANNOT_WORK = [
     ({"PIXEL_STD": [1.0, 1.0]}, ["PIXEL_STD has 2", "IMAGE_CHANNEL_COUNT is 3"]),
     ({"PIXEL_STD": "58"}, ["PIXEL_STD is '58'", "a number, or a list"]),
     ({"PIXEL_STD": None}, ["PIXEL_STD is None", "a number, or a list"]),
+    ({"IMAGE_VALUE_RANGE": (4095, 0)}, ["IMAGE_VALUE_RANGE is (4095, 0)", "(black, white)"]),
+    ({"IMAGE_VALUE_RANGE": (0, 1, 2)}, ["IMAGE_VALUE_RANGE is (0, 1, 2)", "two numbers"]),
+    ({"IMAGE_VALUE_RANGE": 4095}, ["IMAGE_VALUE_RANGE is 4095", "two numbers"]),
     ({"MASK_SHAPE": [14, 14]}, ["MASK_SHAPE is [14, 14]", "[28, 28]"]),
     ({"MASK_POOL_SIZE": 7}, ["MASK_POOL_SIZE 7", "[14, 14]"]),
     ({"MINI_MASK_SHAPE": (56,)}, ["MINI_MASK_SHAPE is (56,)", "two whole numbers"]),

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mrcnn.config import Config
-from mrcnn.data.dataset import Dataset
-from mrcnn.data.image import match_channels
+from mrcnn.data.dataset import Dataset, load_image_for
+from mrcnn.data.image import match_channels, scale_unit_floats
 
 # Since version 0.17 scikit-image returns pixels outside the image too, unless it gets a shape.
 _DRAWING_HINT = (
@@ -59,13 +59,13 @@ def load_annotated(dataset: Dataset, config: Config, image_id: int) -> Annotated
     Raises:
         UnusableImage: the image or its annotation is wrong. Also every error of the Dataset.
     """
-    image = np.asarray(dataset.load_image(image_id))
+    image = np.asarray(load_image_for(config, dataset, image_id))
     if image.dtype.kind not in "buif":
         raise UnusableImage(f"load_image returned {image.dtype}, not numbers.")
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise UnusableImage("load_image returned NaN or infinite values; pixels are 0..255.")
     try:
-        image = match_channels(image, config.IMAGE_CHANNEL_COUNT)
+        image = match_channels(scale_unit_floats(image, config), config.IMAGE_CHANNEL_COUNT)
     except ValueError as error:
         raise UnusableImage(str(error)) from error
     loaded_masks, class_ids = _load_objects(dataset, image_id)

@@ -6,16 +6,23 @@ ids, and an image trains only the classes of its own source.
 
 from __future__ import annotations
 
-import os
+import numbers
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+
+from mrcnn.config import Config, check_value_range
+from mrcnn.data.image_files import load_image_file, say_once
+from mrcnn.data.image_files import read_image as read_image
+from mrcnn.types import PathLike
 
 
 class Dataset:
     """Images, classes and masks; every method may be overridden.
 
-    Use: `add_class` and `add_image` for each class and image, then `prepare`. From then on class
-    and image ids count from 0 in the order they were added, and class 0 is the background::
+    Call `add_class` and `add_image` for each class and image, then `prepare`. After that, class and
+    image ids count from 0 in the order in which they were added, and class 0 is the background::
 
         class BalloonDataset(Dataset):
             def load_balloon(self, folder):
@@ -28,39 +35,48 @@ class Dataset:
                 return masks, class_ids
 
     Attributes:
-        image_info, class_info: one dict an image or class: `id` and `source`, then `path` and
-            whatever `add_image` got, or `name`.
-        num_classes, class_ids, class_names: background included.
-        num_images, image_ids; sources.
+        image_info: one dict per image: `id`, `source`, `path` and the other arguments of
+            `add_image`. Where it has the `height` and `width` that an annotation file states,
+            `load_image` decides by them whether to turn an image that has a rotation tag.
+        class_info: one dict per class: `id`, `source` and `name`.
+        num_classes, class_ids, class_names: of all classes, background included.
+        num_images, image_ids, sources: of all images; names of the sources.
         class_from_source_map, image_from_source_map: `"source.id"` to class or image id.
         source_class_ids: for each source its class ids, background included.
+        image_value_range: `(black, white)`, the values that become 0 and 255 in files of floats or
+            of more than 8 bits. None: IMAGE_VALUE_RANGE of the Config; if that is None too, each
+            file decides for itself.
     """
 
-    def __init__(self, class_map=None):
-        self._image_ids = np.array([], dtype=int)
-        self.image_info = []
-        self.class_info = [{"source": "", "id": 0, "name": "BG"}]
-        self.source_class_ids = {}
+    image_value_range: tuple[float, float] | None = None
+    # The Config's, set by `load_image_for`.
+    _config_value_range: tuple[float, float] | None = None
 
-    def add_class(self, source: str, class_id, class_name: str) -> None:
-        """Add a class, once; `class_id` is the source's own.
+    def __init__(self, class_map: object = None):
+        self._image_ids = np.array([], dtype=int)
+        self.image_info: list[dict[str, Any]] = []
+        self.class_info: list[dict[str, Any]] = [{"source": "", "id": 0, "name": "BG"}]
+        self.source_class_ids: dict[str, list[int]] = {}
+
+    def add_class(self, source: str, class_id: Any, class_name: str) -> None:
+        """Add a class, if it is not there yet; `class_id` is the source's own.
 
         Raises:
             ValueError: a dot in the source's name.
         """
         if "." in source:
             raise ValueError(
-                f"the source name {source!r} holds a dot; a dot parts source and id, so write "
-                f"{source.replace('.', '_')!r} for one."
+                f"the source name {source!r} holds a dot, which separates source and id; use "
+                f"{source.replace('.', '_')!r} instead."
             )
         if not any(c["source"] == source and c["id"] == class_id for c in self.class_info):
             self.class_info.append({"source": source, "id": class_id, "name": class_name})
 
-    def add_image(self, source: str, image_id, path, **kwargs) -> None:
-        """Add an image; `kwargs` are kept in its `image_info`, for `load_mask` to use."""
+    def add_image(self, source: str, image_id: Any, path: PathLike | None, **kwargs: Any) -> None:
+        """Add an image; its `image_info` keeps `kwargs`, for `load_mask` to use."""
         self.image_info.append({"id": image_id, "source": source, "path": path, **kwargs})
 
-    def prepare(self, class_map=None) -> None:
+    def prepare(self, class_map: object = None) -> None:
         """Number classes and images; call it after the last `add_class` and `add_image`.
 
         Raises:
@@ -87,8 +103,8 @@ class Dataset:
         for image_id, info in enumerate(self.image_info):
             if info["source"] not in self.source_class_ids:
                 raise ValueError(
-                    f"{describe_image(self, image_id)} is of source {info['source']!r}, for which "
-                    f"no class was added; there are classes of {', '.join(self.sources[1:])}."
+                    f"{describe_image(self, image_id)} belongs to the source {info['source']!r}, "
+                    f"which has no classes; there are classes of {', '.join(self.sources[1:])}."
                 )
 
     @property
@@ -97,150 +113,90 @@ class Dataset:
         return self._image_ids
 
     def map_source_class_id(self, source_class_id: str) -> int:
-        """Class id of a `"source.id"` string: `"coco.12"`."""
+        """The class id of a `"source.id"` string, such as `"coco.12"`."""
         return self.class_from_source_map[source_class_id]
 
-    def get_source_class_id(self, class_id: int, source: str):
+    def get_source_class_id(self, class_id: int, source: str) -> Any:
         """The source's own id of one of its classes.
 
         Raises:
-            ValueError: the class is another source's.
+            ValueError: the class belongs to another source.
         """
         info = self.class_info[class_id]
         if info["source"] != source:
-            raise ValueError(f"class {class_id} is of source {info['source']!r}, not {source!r}.")
+            raise ValueError(f"class {class_id} belongs to {info['source']!r}, not {source!r}.")
         return info["id"]
 
     def image_reference(self, image_id: int) -> str:
-        """What helps to find an image again, a link for one; empty unless overridden."""
+        """Text that helps to find an image again, such as a link; empty unless overridden."""
         return ""
 
-    def source_image_link(self, image_id: int):
+    def source_image_link(self, image_id: int) -> Any:
         """Path or URL of an image."""
         return self.image_info[image_id]["path"]
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """The image: `[H, W, 3]` uint8 RGB, whatever its file holds (see `read_image`).
+        """The image as `[H, W, 3]` uint8 RGB, whatever its file holds (see `read_image`).
 
-        An override may return any number of channels, for IMAGE_CHANNEL_COUNT other than 3.
-        """
-        return read_image(self.image_info[image_id]["path"])
-
-    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """The masks of an image's objects and their classes; to be overridden.
-
-        An override may call this one for an image without objects: it returns none.
-
-        Returns:
-            masks: `[H, W, N]` bool, one object a channel; without objects H and W may be anything.
-            class_ids: `[N]` int32; negative for a crowd, a mask around many objects of that class
-                that were not told apart.
+        An override may return any number of channels, for an IMAGE_CHANNEL_COUNT other than 3.
 
         Raises:
-            NotImplementedError: nothing overrides it.
+            OSError: the file is missing, damaged or no image; ValueError: an image that cannot be
+                shown without a choice. Both name the file.
+        """
+        info = self.image_info[image_id]
+        value_range = self.image_value_range
+        if value_range is None:
+            value_range = self._config_value_range
+        check_value_range("image_value_range", value_range)
+        image = load_image_file(info["path"], _stated_size(info), value_range)
+        # Not made by __init__: a Dataset may have been pickled by an earlier release.
+        say_once(image.remarks, vars(self).setdefault("_said", {}))
+        return image.pixels
+
+    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """The masks of an image's objects and their classes; override it.
+
+        An override may call this method for an image without objects: it returns no masks.
+
+        Returns:
+            masks: `[H, W, N]` bool, one channel per object; without objects H and W may be
+                anything.
+            class_ids: `[N]` int32; negative for a crowd, which is one mask around many objects of
+                that class.
+
+        Raises:
+            NotImplementedError: the subclass does not override it.
         """
         if getattr(self.load_mask, "__func__", None) is Dataset.load_mask:
             raise NotImplementedError(
-                f"{type(self).__name__} does not say what the masks of an image are; "
-                "override load_mask(image_id) -> (masks [H, W, N], class_ids [N])."
+                f"{type(self).__name__} has no masks; override "
+                "load_mask(image_id) -> (masks [H, W, N], class_ids [N])."
             )
         return np.zeros((0, 0, 0), bool), np.zeros(0, np.int32)
 
 
-def _ids_by_source(infos, ids) -> dict[str, int]:
+def _ids_by_source(infos: list[dict[str, Any]], ids: Iterable[int]) -> dict[str, int]:
     return {f"{info['source']}.{info['id']}": i for info, i in zip(infos, ids, strict=True)}
 
 
+def _stated_size(info: dict[str, Any]) -> tuple[int, int] | None:
+    """`(height, width)` of an `image_info`, None where it has no such numbers."""
+    height, width = info.get("height"), info.get("width")
+    if isinstance(height, numbers.Integral) and isinstance(width, numbers.Integral):
+        return int(height), int(width)
+    return None
+
+
+def load_image_for(config: Config, dataset: Dataset, image_id: int) -> np.ndarray:
+    """`dataset.load_image(image_id)`, with IMAGE_VALUE_RANGE of the Config."""
+    # Evaluation takes any model with a `config.BATCH_SIZE` and a `detect`, also those of tests.
+    dataset._config_value_range = getattr(config, "IMAGE_VALUE_RANGE", None)
+    return dataset.load_image(image_id)
+
+
 def describe_image(dataset: Dataset, image_id: int) -> str:
-    """An image in words, for messages: its number, and its source, id and path where known."""
+    """An image in words, for messages: its number, source and id, and its path where known."""
     info = dataset.image_info[image_id]
     name = f"image {image_id} ({info['source']} {info['id']}"
     return f"{name}, {info['path']})" if info.get("path") else f"{name})"
-
-
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """An image file as RGB of 8 bits.
-
-    Grey images are repeated to three channels, transparency is dropped, 16 bits are scaled to 8,
-    float images to 0..255 from 0..1. A camera's rotation tag is not applied: masks are drawn on
-    the pixels as stored.
-
-    Returns:
-        `[H, W, 3]` uint8.
-
-    Raises:
-        OSError: the file is missing, damaged or no image; ValueError: an image that cannot be
-            shown in 8 bits without a choice. Both name the file.
-    """
-    try:
-        pixels = _decode(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # decoders raise anything: SyntaxError, struct.error, ...
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
-    try:
-        return _rgb(_to_8_bits(pixels))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _decode(path) -> np.ndarray:
-    """Pixels as the file holds them, colours as RGB."""
-    import PIL.Image
-
-    if str(path).lower().endswith((".tif", ".tiff")):
-        import skimage.io
-
-        return skimage.io.imread(path)  # Pillow has no TIFF of 3 x 16 bits, nor of many channels
-    try:
-        with PIL.Image.open(path) as picture:
-            if picture.mode == "F" or picture.mode.startswith("I"):
-                return np.asarray(picture)
-            if picture.mode == "P":
-                picture = picture.convert("RGBA")  # Pillow warns of a palette's transparency
-            return np.asarray(picture.convert("RGB"))
-    except PIL.UnidentifiedImageError:
-        return _decode_with_opencv(path)
-
-
-def _decode_with_opencv(path) -> np.ndarray:
-    import cv2
-
-    # cv2.imread ends the process on a file name that is no UTF-8, and imdecode raises on no bytes.
-    data = np.fromfile(path, np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None:
-        raise ValueError("no image format that Pillow or OpenCV knows.")
-    return (
-        pixels
-        if pixels.ndim == 2
-        else np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=-1)
-    )
-
-
-def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8) * np.uint8(255)
-    low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 0)
-    if pixels.dtype.kind in "iu" and low >= 0 and high <= 65535:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(pixels * 255).astype(np.uint8)
-    raise ValueError(
-        f"pixels are {pixels.dtype} from {low} to {high}; 8 or 16 bits, or floats of 0..1, have a "
-        "known brightness. Override load_image to choose another."
-    )
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 2)):
-        gray = pixels.reshape(*pixels.shape[:2], -1)[:, :, :1]
-        return np.repeat(gray, 3, axis=2)
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        return np.ascontiguousarray(pixels[:, :, :3])
-    raise ValueError(
-        f"the array has shape {pixels.shape}, which is not one grey, RGB or RGBA image; override "
-        "load_image to choose what to show."
-    )

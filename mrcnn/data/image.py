@@ -1,39 +1,46 @@
-"""Images for the network: resized or padded, molded, and described by an image meta row.
+"""Images for the network: channels matched, resized, padded or cropped, and molded.
 
-Molding subtracts the mean colour and divides by PIXEL_STD, which is 1 unless set. An image meta
-row says what was done to an image, so that detections can be undone into it: `[1 id, 3 original
-shape, 3 shape, 4 window, 1 scale, NUM_CLASSES active classes]`. The window is the part of the
-resized image that is not padding.
+Molding subtracts the mean colour and divides by PIXEL_STD, which is 1 by default. The window of a
+resized image is its part that is not padding.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 
-from mrcnn.config import RESIZE_MODES
+from mrcnn.config import RESIZE_MODES, Config
+from mrcnn.data.value_range import to_8_bits
 from mrcnn.geometry.masks import MaskView, extract_bboxes, minimize_mask
 from mrcnn.geometry.resize import nearest, resize_bilinear, scaled_size
 
-# Interpolation in float32 gives 179.9999 for 180, which cutting off to whole numbers made 179.
+# Interpolation in float32 gives 179.9999 for 180; without this, truncation would make it 179.
 _ROUNDING = 1e-4
+
+Window: TypeAlias = tuple[int, int, int, int]  # (y1, x1, y2, x2) in pixels
+Padding: TypeAlias = list[tuple[int, int]]  # [(top, bottom), (left, right), (0, 0)]
+Crop: TypeAlias = tuple[int, int, int, int]  # (y, x, height, width) in pixels
 
 
 def random_generator(rng: np.random.Generator | None) -> np.random.Generator:
-    """`rng` itself, or one seeded from NumPy's global state, so that `np.random.seed` rules."""
+    """`rng` itself; for None a new one, seeded from NumPy's global state (`np.random.seed`)."""
     return np.random.default_rng(np.random.randint(2**31)) if rng is None else rng
 
 
 def match_channels(image: np.ndarray, count: int) -> np.ndarray:
-    """An image with the number of channels the network wants, where that loses no colour.
+    """An image with the number of channels that the network takes, if no colour is lost.
 
     Args:
         image: `[H, W]` or `[H, W, channels]`.
         count: IMAGE_CHANNEL_COUNT.
 
     Returns:
-        `[H, W, count]`, same dtype: grey repeated to 3, RGBA without its alpha, an RGB image of
-        three equal channels as grey.
+        `[H, W, count]`, same dtype. Grey is repeated to 3 channels, RGBA loses its alpha channel,
+        and RGB with three equal channels becomes grey.
 
     Raises:
         ValueError: any other number of channels.
@@ -50,32 +57,69 @@ def match_channels(image: np.ndarray, count: int) -> np.ndarray:
         pixels = pixels[:, :, :1]
     if pixels.shape[2] != count:
         raise ValueError(
-            f"an image of shape {image.shape} cannot become one of {count} channel"
-            f"{'s' if count > 1 else ''} (IMAGE_CHANNEL_COUNT); set IMAGE_CHANNEL_COUNT and "
-            "MEAN_PIXEL to what load_image returns, or convert it there."
+            f"an image of shape {image.shape} cannot become one of {count} "
+            f"{'channel' if count == 1 else 'channels'} (IMAGE_CHANNEL_COUNT); set "
+            "IMAGE_CHANNEL_COUNT and MEAN_PIXEL to what load_image returns, or convert it there."
         )
     return pixels
 
 
-def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square", *, rng=None):
+def scale_unit_floats(image: np.ndarray, config: Config) -> np.ndarray:
+    """An image of floats in 0..1 or of booleans as uint8, where the network takes 0..255.
+
+    `plt.imread` of a PNG and `skimage.img_as_float` give such images, which would be black to the
+    network. Warns when it scales. A network takes 0..255 if MEAN_PIXEL or PIXEL_STD is above 1:
+    those who trained on 0..1 have small ones.
+
+    Args:
+        image: `[H, W, channels]` or `[H, W]`, finite.
+        config: MEAN_PIXEL, PIXEL_STD.
+
+    Returns:
+        uint8 of the same shape, or the image itself.
+    """
+    takes_255 = max(np.max(config.MEAN_PIXEL), np.max(config.PIXEL_STD)) > 1
+    if not takes_255 or image.dtype.kind not in "bf" or not image.any():
+        return image
+    if image.min() < 0 or image.max() > 1:
+        return image
+    # The same text each time: Python shows it once.
+    warnings.warn(
+        "an image has values of 0..1, and the network takes 0..255: it is multiplied by 255. Give "
+        "uint8 images; for a network that takes 0..1, set MEAN_PIXEL for such images.",
+        stacklevel=2,
+    )
+    return to_8_bits(image).pixels
+
+
+def resize_image(
+    image: np.ndarray,
+    min_dim: int | None = None,
+    max_dim: int | None = None,
+    min_scale: float | None = None,
+    mode: str = "square",
+    *,
+    rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, Window, float, Padding, Crop | None]:
     """Scale an image without changing its proportions, then pad or crop it.
 
     Args:
         image: `[H, W]` or `[H, W, channels]`.
-        min_dim: the smaller side is enlarged to this; max_dim: the larger side is held within
-            this in modes square and rectangle; pixels.
-        min_scale: at least this much enlargement, even where min_dim asks for less.
-        mode: "square" pads to max_dim x max_dim; "rectangle" scales alike and pads to multiples
-            of 64; "pad64" pads to these too, min_dim being one, and knows no max_dim; "crop" cuts a
-            random min_dim x min_dim; "none" leaves the image alone.
-        rng: for the crop; NumPy's global state without it.
+        min_dim: the smaller side is enlarged to at least this many pixels.
+        max_dim: in modes "square" and "rectangle", the largest size of the larger side in pixels.
+        min_scale: smallest enlargement, even where min_dim needs less.
+        mode: "square" pads to max_dim x max_dim; "rectangle" scales the same way and pads to
+            multiples of 64; "pad64" pads to multiples of 64 without max_dim (min_dim must be such
+            a multiple); "crop" cuts out a random part of min_dim x min_dim; "none" returns the
+            image unchanged.
+        rng: draws the crop; None: NumPy's global state.
 
     Returns:
         image of the same dtype; window `(y1, x1, y2, x2)` in pixels; scale; padding `[(top,
         bottom), (left, right), (0, 0)]`; crop `(y, x, height, width)` or None.
 
     Raises:
-        ValueError: an unknown mode, or a size the mode needs and did not get.
+        ValueError: an unknown mode, or a size that the mode needs and did not get.
     """
     _check_resize(min_dim, max_dim, mode)
     height, width = image.shape[:2]
@@ -88,12 +132,14 @@ def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square
         height, width = scaled_size(height, scale), scaled_size(width, scale)
         image = _resize_pixels(image, (height, width))
     if mode == "crop":
+        assert min_dim is not None  # _check_resize
         rng = random_generator(rng)
         y, x = (int(rng.integers(side - min_dim + 1)) for side in (height, width))
         crop = (y, x, min_dim, min_dim)
         window = (0, 0, min_dim, min_dim)
         return image[y : y + min_dim, x : x + min_dim], window, scale, no_padding, crop
     if mode == "square":
+        assert max_dim is not None
         target = (max_dim, max_dim)
     else:
         target = (-(-height // 64) * 64, -(-width // 64) * 64)
@@ -103,19 +149,21 @@ def resize_image(image, min_dim=None, max_dim=None, min_scale=None, mode="square
     return np.pad(image, padding[: image.ndim]), window, scale, padding, None
 
 
-def _check_resize(min_dim, max_dim, mode) -> None:
+def _check_resize(min_dim: int | None, max_dim: int | None, mode: str) -> None:
     if mode not in RESIZE_MODES:
-        raise ValueError(f"resize mode {mode!r} is none of {', '.join(RESIZE_MODES)}.")
+        raise ValueError(f"resize mode {mode!r} is unknown; known: {', '.join(RESIZE_MODES)}.")
     if mode in ("square", "rectangle") and not max_dim:
-        raise ValueError(f"resize mode {mode!r} holds the image in max_dim, which is {max_dim!r}.")
+        raise ValueError(f"resize mode {mode!r} needs max_dim, which is {max_dim!r}.")
     if mode == "crop" and not min_dim:
-        raise ValueError(f"resize mode 'crop' cuts out min_dim pixels, which is {min_dim!r}.")
+        raise ValueError(f"resize mode 'crop' needs min_dim, which is {min_dim!r}.")
     if mode == "pad64" and (min_dim or 0) % 64:
-        raise ValueError(f"resize mode 'pad64' needs a min_dim of multiples of 64, not {min_dim}.")
+        raise ValueError(f"resize mode 'pad64' needs a min_dim that 64 divides, not {min_dim}.")
 
 
-def _scale_of(height, width, min_dim, max_dim, min_scale):
-    scale = 1
+def _scale_of(
+    height: int, width: int, min_dim: int | None, max_dim: int | None, min_scale: float | None
+) -> float:
+    scale: float = 1
     if min_dim:
         scale = max(1, min_dim / min(height, width))
     if min_scale:
@@ -125,27 +173,32 @@ def _scale_of(height, width, min_dim, max_dim, min_scale):
     return scale
 
 
-def _resize_pixels(image: np.ndarray, shape) -> np.ndarray:
+def _resize_pixels(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     resized = resize_bilinear(image, shape)
     if image.dtype.kind in "iu":
         resized += np.float32(_ROUNDING)
     return resized.astype(image.dtype)
 
 
-def resize_mask(mask, scale, padding, crop=None) -> np.ndarray:
+def resize_mask(
+    mask: np.ndarray, scale: float, padding: Sequence, crop: Sequence[int] | None = None
+) -> np.ndarray:
     """Masks scaled, then padded or cropped, as `resize_image` did with their image.
 
     Args:
-        mask: `[H, W, N]`; scale, padding, crop: what `resize_image` returned.
+        mask: `[H, W, N]`.
+        scale, padding, crop: the values that `resize_image` returned.
 
     Returns:
-        `[H', W', N]` of the same dtype, each pixel the nearest of the old ones.
+        `[H', W', N]` of the same dtype, by nearest neighbour.
     """
     return view_resized(mask, scale, padding, crop).array()
 
 
-def view_resized(masks, scale, padding, crop=None) -> MaskView:
-    """`resize_mask` without making the masks."""
+def view_resized(
+    masks: np.ndarray, scale: float, padding: Sequence, crop: Sequence[int] | None = None
+) -> MaskView:
+    """`resize_mask` as a view, which computes a mask only where it is read."""
     height, width = masks.shape[:2]
     y, x, crop_height, crop_width = crop or (0, 0, None, None)
     return MaskView(
@@ -155,35 +208,43 @@ def view_resized(masks, scale, padding, crop=None) -> MaskView:
     )
 
 
-def _indices(size: int, scale, padding, start: int, count: int | None) -> np.ndarray:
-    """Where each row or column comes from after scaling, then cropping or padding, -1 for none."""
+def _indices(
+    size: int, scale: float, padding: tuple[int, int], start: int, count: int | None
+) -> np.ndarray:
+    """The old row or column of each new one, after scaling, then cropping or padding; -1: none."""
     indices = nearest(size, scaled_size(size, scale)) if scale != 1 else np.arange(size)
     if count is not None:
         return indices[start : start + count]
     return np.pad(indices, padding, constant_values=-1)
 
 
-def mold_mask(mask: np.ndarray, config) -> np.ndarray:
+def mold_mask(mask: np.ndarray, config: Config) -> np.ndarray:
     """Masks as the training graph takes them: mini-masks if USE_MINI_MASK, else unchanged.
 
     Args:
         mask: `[H, W, N]`, none of them empty.
+        config: USE_MINI_MASK, MINI_MASK_SHAPE.
     """
     if not config.USE_MINI_MASK:
         return mask
     return minimize_mask(extract_bboxes(mask), mask, config.MINI_MASK_SHAPE)
 
 
-def mold_image(images: np.ndarray, config, out: np.ndarray | None = None) -> np.ndarray:
-    """Images `[..., channels]` of 0..255 less MEAN_PIXEL, divided by PIXEL_STD, float32.
+def mold_image(images: np.ndarray, config: Config, out: np.ndarray | None = None) -> np.ndarray:
+    """Images minus MEAN_PIXEL, divided by PIXEL_STD.
 
     Args:
-        out: float32 array of the images' shape to write to.
+        images: `[..., channels]`, values 0..255.
+        config: MEAN_PIXEL, PIXEL_STD.
+        out: float32 array of the images' shape that takes the result.
+
+    Returns:
+        `[..., channels]` float32.
     """
     images = np.asarray(images)
     mean, std = (np.asarray(x, np.float32) for x in (config.MEAN_PIXEL, config.PIXEL_STD))
     if images.dtype == np.uint8 and images.ndim == 3:
-        # Looked up in what each grey level becomes, the same numbers four times as fast.
+        # A table with the result for each grey level: the same numbers, four times as fast.
         levels = np.arange(256, dtype=np.float32)[:, None] - mean
         table = np.broadcast_to(levels / std, (256, images.shape[-1]))
         molded = cv2.LUT(np.ascontiguousarray(images), np.ascontiguousarray(table)[None], out)
@@ -193,7 +254,7 @@ def mold_image(images: np.ndarray, config, out: np.ndarray | None = None) -> np.
     return molded
 
 
-def unmold_image(normalized_images: np.ndarray, config) -> np.ndarray:
+def unmold_image(normalized_images: np.ndarray, config: Config) -> np.ndarray:
     """The inverse of `mold_image`, `[..., channels]` uint8."""
     pixels = np.asarray(normalized_images, np.float32) * np.asarray(config.PIXEL_STD, np.float32)
     pixels = pixels + np.asarray(config.MEAN_PIXEL, np.float32)

@@ -1,4 +1,4 @@
-"""The image meta row: what was done to an image, so that detections can be undone into it.
+"""The image meta row: how an image was resized, to map detections back to it.
 
 A row is `[1 id, 3 original shape, 3 shape, 4 window, 1 scale, NUM_CLASSES active classes]`. The
 window is the part of the resized image that is not padding. Only this file knows the layout.
@@ -6,18 +6,30 @@ window is the part of the resized image that is not padding. Only this file know
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from mrcnn.types import ArrayOrTensor
 
 
 def compose_image_meta(
-    image_id, original_image_shape, image_shape, window, scale, active_class_ids
+    image_id: int,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[float],
+    scale: float,
+    active_class_ids: Sequence[int] | np.ndarray,
 ) -> np.ndarray:
     """The image meta row of an image.
 
     Args:
-        image_id: a number; original_image_shape, image_shape: `(H, W, channels)` before and after
-            resizing; window: `(y1, x1, y2, x2)` in pixels; scale: a number.
-        active_class_ids: `[NUM_CLASSES]`, 1 for the classes of the image's source.
+        image_id: number of the image.
+        original_image_shape: `(H, W, channels)` before resizing.
+        image_shape: `(H, W, channels)` after resizing.
+        window: `(y1, x1, y2, x2)` in pixels of the resized image.
+        scale: factor of the resizing.
+        active_class_ids: `[NUM_CLASSES]`, 1 for the classes of the image's source, else 0.
 
     Returns:
         `[12 + NUM_CLASSES]` float64.
@@ -26,11 +38,11 @@ def compose_image_meta(
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
-def split_image_meta(meta) -> dict:
-    """The parts of image meta rows, as they are; arrays or tensors.
+def split_image_meta(meta: ArrayOrTensor) -> dict[str, ArrayOrTensor]:
+    """The parts of image meta rows, in the rows' dtype.
 
     Args:
-        meta: `[B, 12 + NUM_CLASSES]`.
+        meta: `[B, 12 + NUM_CLASSES]`, array or tensor.
 
     Returns:
         `image_id` [B], `original_image_shape` and `image_shape` [B, 3], `window` [B, (y1, x1, y2,
@@ -47,7 +59,7 @@ def split_image_meta(meta) -> dict:
 
 
 def parse_image_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
-    """`split_image_meta` of an array, with the scale as float32 and all else as int32."""
+    """`split_image_meta` of an array, with the scale as float32 and the other parts as int32."""
     dtypes = {"scale": np.float32}
     parts = split_image_meta(meta)
     return {name: part.astype(dtypes.get(name, np.int32)) for name, part in parts.items()}

@@ -172,6 +172,8 @@ def detect_names(
         names: of images, relative to the folder. The rest is as in `detect_folder`.
     """
     size, threads = model.config.BATCH_SIZE, _count_threads()
+    if read is read_image:
+        read = functools.partial(read_image, value_range=model.config.IMAGE_VALUE_RANGE)
 
     def load(name: str) -> _Molded | _Unreadable:
         return _load(os.path.join(folder, name), as_text(name), model.config, read)

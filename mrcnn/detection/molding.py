@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrcnn.config import Config
-from mrcnn.data.image import match_channels, mold_image, resize_image
+from mrcnn.data.image import match_channels, mold_image, resize_image, scale_unit_floats
 from mrcnn.data.image_meta import compose_image_meta
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
 from mrcnn.geometry.masks import paste_mask
@@ -83,7 +83,7 @@ def _checked(image: np.ndarray, index: int, config: Config) -> np.ndarray:
         raise ValueError(f"image {index} has dtype {image.dtype}; pixels are numbers of 0..255.")
     if not np.isfinite(image).all():
         raise ValueError(f"image {index} holds NaN or infinite values; pixels are 0..255.")
-    return match_channels(image, config.IMAGE_CHANNEL_COUNT)
+    return match_channels(scale_unit_floats(image, config), config.IMAGE_CHANNEL_COUNT)
 
 
 def _check_whole(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, load_image_for
 
 if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn must stay cheap
     from pycocotools.coco import COCO
@@ -324,7 +324,7 @@ def _detect_all(
     size = model.config.BATCH_SIZE
     for start in range(0, len(image_ids), size):
         batch = image_ids[start : start + size]
-        detections = model.detect([dataset.load_image(image_id) for image_id in batch])
+        detections = model.detect([load_image_for(model.config, dataset, i) for i in batch])
         yield from zip(batch, detections, strict=True)
 
 

@@ -1,15 +1,18 @@
-"""Dataset: ids and sources, and reading any image file."""
+"""Dataset: ids and sources, and what it tells the reading of image files."""
 
-import cv2
+import logging
+import pickle
+import types
+
 import numpy as np
 import PIL.Image
 import pytest
-import skimage.io
+import tifffile
 
-from mrcnn.data.dataset import Dataset, describe_image, read_image
+from mrcnn.data import image_files
+from mrcnn.data.dataset import Dataset, describe_image, load_image_for, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-GRAY = RGB[:, :, 0]
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_attributes_after_prepare(two_sources):
 def test_look_ups(two_sources):
     assert two_sources.map_source_class_id("coco.17") == 3
     assert two_sources.get_source_class_id(3, "coco") == 17
-    with pytest.raises(ValueError, match="class 2 is of source 'pets', not 'coco'"):
+    with pytest.raises(ValueError, match="class 2 belongs to 'pets', not 'coco'"):
         two_sources.get_source_class_id(2, "coco")
     assert two_sources.source_image_link(0) == "a/139.jpg"
     assert two_sources.image_reference(0) == ""
@@ -93,100 +96,108 @@ def test_an_override_may_ask_for_no_objects():
     assert class_ids.shape == (0,) and class_ids.dtype == np.int32
 
 
-def save(path, pixels, mode=None, **options):
-    PIL.Image.fromarray(pixels).convert(mode).save(path, **options)
+def test_reading_images_goes_on_importing_from_here():
+    assert read_image is image_files.read_image
 
 
-def test_colour_files(tmp_path):
-    for name in ("a.png", "a.bmp", "a.tif", "a.ppm"):
-        save(tmp_path / name, RGB)
-        np.testing.assert_array_equal(read_image(tmp_path / name), RGB)
-    save(tmp_path / "a.png", RGB, "RGBA")
-    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png")), RGB)
-    save(tmp_path / "a.webp", RGB, lossless=True)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.webp"), RGB)
-
-
-def test_lossy_and_palette_files(tmp_path):
-    smooth = np.linspace(0, 255, 20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8)
-    for name, mode in (("a.jpg", "RGB"), ("b.jpg", "CMYK"), ("a.gif", "P"), ("p.png", "P")):
-        save(tmp_path / name, smooth, mode)
-        image = read_image(tmp_path / name)
-        assert image.shape == smooth.shape and image.dtype == np.uint8
-        assert np.abs(image.astype(int) - smooth).mean() < 20, name
-
-
-def test_a_palette_with_transparency(tmp_path):
-    save(tmp_path / "p.png", GRAY, "P", transparency=bytes(range(256)))
-    np.testing.assert_array_equal(read_image(tmp_path / "p.png")[:, :, 1], GRAY)
-
-
-def test_gray_files(tmp_path):
-    expected = np.repeat(GRAY[:, :, None], 3, axis=2)
-    for name in ("a.png", "a.tif", "a.pgm"):
-        save(tmp_path / name, GRAY)
-        np.testing.assert_array_equal(read_image(tmp_path / name), expected)
-    save(tmp_path / "la.png", GRAY, "LA")
-    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), expected)
-    save(tmp_path / "bits.png", GRAY > 128)
-    assert set(np.unique(read_image(tmp_path / "bits.png"))) == {0, 255}
-
-
-def test_sixteen_bits_become_eight(tmp_path):
-    wide = GRAY.astype(np.uint16) * 257
-    skimage.io.imsave(tmp_path / "g.png", wide, check_contrast=False)
-    skimage.io.imsave(tmp_path / "g.tif", wide, check_contrast=False)
-    skimage.io.imsave(tmp_path / "c.tif", RGB.astype(np.uint16) * 257, check_contrast=False)
-    expected = np.repeat(GRAY[:, :, None], 3, axis=2)
-    np.testing.assert_array_equal(read_image(tmp_path / "g.png"), expected)
-    np.testing.assert_array_equal(read_image(tmp_path / "g.tif"), expected)
-    np.testing.assert_array_equal(read_image(tmp_path / "c.tif"), RGB)
-
-
-def test_floats_of_0_to_1(tmp_path):
-    skimage.io.imsave(tmp_path / "f.tif", (RGB / 255).astype(np.float32), check_contrast=False)
-    np.testing.assert_array_equal(read_image(tmp_path / "f.tif"), RGB)
-    skimage.io.imsave(tmp_path / "g.tif", np.array([[-3.0, 90.0]]), check_contrast=False)
-    with pytest.raises(ValueError, match=r"g.tif.*float64 from -3.0 to 90.0.*load_image"):
-        read_image(tmp_path / "g.tif")
-
-
-def test_a_format_only_opencv_knows(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.hdr"), np.full((4, 5, 3), (0.0, 0.5, 1.0), np.float32))
-    image = read_image(tmp_path / "a.hdr")
-    assert image.shape == (4, 5, 3)
-    assert image[0, 0, 0] == 255 and image[0, 0, 2] == 0  # OpenCV's BGR has become RGB
-
-
-def test_one_pixel(tmp_path):
-    save(tmp_path / "dot.png", RGB[:1, :1])
-    np.testing.assert_array_equal(read_image(tmp_path / "dot.png"), RGB[:1, :1])
-
-
-def test_a_stack_of_images_is_not_an_image(tmp_path):
-    stack = np.zeros((7, 20, 30), np.uint8)
-    skimage.io.imsave(tmp_path / "stack.tif", stack, check_contrast=False)
-    with pytest.raises(ValueError, match=r"stack.tif.*\(7, 20, 30\).*load_image"):
-        read_image(tmp_path / "stack.tif")
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
-def test_damaged_files_are_named(tmp_path, name):
-    path = tmp_path / name
-    save(path, RGB)
-    content = path.read_bytes()
-    for damaged in (content[: len(content) // 2], b"hello", b""):
-        path.write_bytes(damaged)
-        with pytest.raises(OSError, match=f"{name} cannot be read as an image"):
-            read_image(path)
-    path.unlink()
-    with pytest.raises(FileNotFoundError, match=name):
-        read_image(path)
+def dataset_of(*paths, **info) -> Dataset:
+    dataset = Dataset()
+    for number, path in enumerate(paths):
+        dataset.add_image("x", number, path=path, **info)
+    dataset.prepare()
+    return dataset
 
 
 def test_load_image_reads_the_path(tmp_path):
-    save(tmp_path / "a.png", RGB)
-    dataset = Dataset()
-    dataset.add_image("x", 0, path=tmp_path / "a.png")
-    dataset.prepare()
-    np.testing.assert_array_equal(dataset.load_image(0), RGB)
+    PIL.Image.fromarray(RGB).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(dataset_of(tmp_path / "a.png").load_image(0), RGB)
+
+
+@pytest.fixture
+def of_12_bits(tmp_path):
+    """Three images of a camera: two use all 12 bits, a dark one only 9."""
+    paths = [tmp_path / f"{name}.tif" for name in ("first", "second", "dark")]
+    for path, white in zip(paths, (4000, 4000, 500), strict=True):
+        tifffile.imwrite(path, np.array([[0, white // 2, white]], np.uint16))
+    return paths
+
+
+def test_a_guessed_range_is_said_once_per_data_set_and_range(of_12_bits, caplog):
+    for _ in range(2):
+        caplog.clear()
+        dataset = dataset_of(*of_12_bits)
+        levels = [dataset.load_image(i)[0, :, 0].tolist() for i in (0, 1, 2, 2, 0)]
+        assert levels[:3] == [[0, 125, 249], [0, 125, 249], [0, 62, 125]]
+        first, dark = (record.getMessage() for record in caplog.records)
+        assert "first.tif holds uint16 values up to 4000" in first
+        assert "IMAGE_VALUE_RANGE = (0, 4095)" in first
+        assert "dark.tif" in dark and "1023 as white" in dark
+
+
+def test_a_value_range_scales_all_images_alike_and_nothing_is_said(of_12_bits, caplog):
+    dataset = dataset_of(*of_12_bits)
+    dataset.image_value_range = (0, 4000)
+    assert [dataset.load_image(i).max() for i in range(3)] == [255, 255, 32]
+    assert not caplog.records
+    dataset.image_value_range = (4000, 0)
+    with pytest.raises(ValueError, match=r"image_value_range is \(4000, 0\).*\(black, white\)"):
+        dataset.load_image(0)
+
+
+def test_the_configs_value_range_holds_unless_the_dataset_has_one(of_12_bits, caplog):
+    dataset, config = dataset_of(*of_12_bits), types.SimpleNamespace(IMAGE_VALUE_RANGE=[0, 4000])
+    assert load_image_for(config, dataset, 2).max() == 32
+    config.IMAGE_VALUE_RANGE = (0, 8000)
+    assert load_image_for(config, dataset, 0).max() == 128
+    assert dataset.image_value_range is None
+    dataset.image_value_range = (0, 4000)
+    assert load_image_for(config, dataset, 0).max() == 255
+    assert not caplog.records
+    dataset.image_value_range = config.IMAGE_VALUE_RANGE = None
+    assert load_image_for(config, dataset, 2).max() == 125
+
+
+def test_a_config_without_the_setting_decides_nothing(of_12_bits):
+    dataset = dataset_of(*of_12_bits)
+    assert load_image_for(types.SimpleNamespace(BATCH_SIZE=1), dataset, 0).max() == 249
+
+
+def test_the_stated_size_decides_whether_to_turn(tmp_path, caplog):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    turned = RGB.swapaxes(0, 1)[:, ::-1]
+    for info, expected in (
+        (dict(height=30, width=20), turned),
+        (dict(height=np.int64(30), width=np.int64(20)), turned),
+        (dict(height=20, width=30), RGB),
+        (dict(height=None, width=None), RGB),
+        (dict(height="30", width="20"), RGB),
+        (dict(width=20), RGB),
+        ({}, RGB),
+    ):
+        np.testing.assert_array_equal(
+            dataset_of(tmp_path / "a.png", **info).load_image(0), expected
+        )
+    assert not caplog.records
+
+
+def test_a_rotation_in_doubt_is_said_once_per_file(tmp_path, caplog):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        PIL.Image.fromarray(RGB).save(path, exif=exif)
+    dataset = dataset_of(*paths, height=20, width=30)
+    for image_id in (0, 1, 0, 1):
+        np.testing.assert_array_equal(dataset.load_image(image_id), RGB)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "a.png is stored as 20x30 with a rotation tag (3)" in caplog.messages[0]
+    assert "b.png" in caplog.messages[1]
+
+
+def test_a_dataset_pickles_after_it_has_said_something(of_12_bits):
+    dataset = dataset_of(*of_12_bits)
+    dataset.load_image(0)
+    again = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(again.load_image(0), dataset.load_image(0))

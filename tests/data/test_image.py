@@ -15,6 +15,7 @@ from mrcnn.data.image import (
     random_generator,
     resize_image,
     resize_mask,
+    scale_unit_floats,
     unmold_image,
 )
 from mrcnn.data.image_meta import compose_image_meta, parse_image_meta
@@ -133,8 +134,8 @@ def test_crops_reach_every_border():
     [
         (dict(mode="stretch", max_dim=64), "'stretch'.*square"),
         (dict(mode="square"), "max_dim, which is None"),
-        (dict(mode="crop"), "min_dim pixels, which is None"),
-        (dict(mode="pad64", min_dim=100), "multiples of 64, not 100"),
+        (dict(mode="crop"), "min_dim, which is None"),
+        (dict(mode="pad64", min_dim=100), "that 64 divides, not 100"),
     ],
 )
 def test_resizing_refuses_what_cannot_work(arguments, words):
@@ -249,3 +250,46 @@ def test_image_meta_reference(golden):
 def test_a_generator_is_used_as_it_is():
     rng = np.random.default_rng(3)
     assert random_generator(rng) is rng
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_of_0_to_1_become_bytes_for_a_network_of_0_to_255(dtype):
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    with pytest.warns(UserWarning, match="values of 0..1, and the network takes 0..255"):
+        scaled = scale_unit_floats((image / 255).astype(dtype), Config())
+    assert scaled.dtype == np.uint8
+    assert np.abs(scaled.astype(int) - image).max() <= (dtype == np.float16)
+
+
+def test_booleans_become_bytes():
+    with pytest.warns(UserWarning, match="multiplied by 255"):
+        scaled = scale_unit_floats(np.array([[False, True]]), Config())
+    assert scaled.tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.array([[0, 1]], np.uint8),
+        np.array([[0, 1]], np.uint16),
+        np.array([[0.0, 1.5]]),
+        np.array([[-0.5, 1.0]]),
+        np.zeros((2, 2)),
+    ],
+)
+def test_other_images_are_left_as_they_are(image):
+    assert scale_unit_floats(image, Config()) is image
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (0.5, 0.25)])
+@pytest.mark.parametrize("times", [1, 255])
+def test_a_network_of_0_to_1_gets_floats_as_they_are(mean, std, times):
+    """Whoever trains on 0..1 sets MEAN_PIXEL and PIXEL_STD for it."""
+    config = Config()
+    config.MEAN_PIXEL, config.PIXEL_STD = np.full(3, mean * times), std * times
+    image = np.full((2, 2, 3), 0.5)
+    if times == 1:
+        assert scale_unit_floats(image, config) is image
+    else:
+        with pytest.warns(UserWarning, match="multiplied by 255"):
+            assert scale_unit_floats(image, config).tolist() == np.full((2, 2, 3), 128).tolist()

@@ -1,0 +1,180 @@
+"""Image files as RGB of 8 bits, whatever they hold.
+
+Pillow, tifffile and OpenCV decode them; their own limits, their treatment of rotation tags and of
+16 bits differ, so that the choices are made here: how many pixels are too many (see
+`mrcnn.data.decoders`), which values are black and white, and whether the image is turned.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+
+from mrcnn.data.decoders import Decoded, Refusal, decode_other, decode_with_pillow, turned
+from mrcnn.data.tiff_files import decode_tiff, is_tiff
+from mrcnn.data.value_range import to_8_bits
+from mrcnn.types import PathLike
+
+logger = logging.getLogger("mrcnn")
+
+
+class Remark(NamedTuple):
+    """Something to tell the user once."""
+
+    key: tuple  # equal for remarks of which one is enough
+    text: str
+
+
+class ImageFile(NamedTuple):
+    """What was read, and what had to be guessed."""
+
+    pixels: np.ndarray  # [H, W, 3] uint8 RGB
+    remarks: tuple[Remark, ...]
+
+
+_said: dict[tuple, object] = {}
+
+
+def read_image(
+    path: PathLike,
+    size: tuple[int, int] | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+    page: int | None = None,
+) -> np.ndarray:
+    """An image file as RGB of 8 bits.
+
+    Grey is repeated to three channels, transparency is dropped, other colours become RGB. Floats
+    of 0..1 become 0..255. Integers of more than 8 bits are scaled by the bits that the file states,
+    else by the fewest of 8, 10, 12, 14 or 16 bits that hold its largest value; the log says so
+    once. A camera's rotation tag is applied where `size` asks for it, and never without `size`.
+
+    Args:
+        path: a file of any format that Pillow or OpenCV knows.
+        size: `(height, width)` that an annotation file states for the image. Where only the turned
+            image has this size, it is turned. The log warns of an image with a rotation tag of
+            which the size does not tell.
+        value_range: `(black, white)`, the values that become 0 and 255 in files of floats or of
+            more than 8 bits.
+        page: which image of a file with several, from 0. None: the first of an animation; a TIFF
+            must have only one.
+
+    Returns:
+        `[H, W, 3]` uint8.
+
+    Raises:
+        OSError: the file is missing, damaged or no image; ValueError: too many pixels, or an image
+            that cannot be shown without a choice. Both name the file.
+    """
+    image = load_image_file(path, size, value_range, page)
+    say_once(image.remarks, _said)
+    return image.pixels
+
+
+def load_image_file(
+    path: PathLike,
+    size: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    page: int | None = None,
+) -> ImageFile:
+    """`read_image` that says nothing, and returns what there is to say."""
+    try:
+        decoded = _decode(path, page)
+    except FileNotFoundError:
+        raise
+    except Refusal as refusal:
+        raise ValueError(f"{path} {refusal}") from refusal
+    except Exception as error:  # decoders raise anything: SyntaxError, struct.error, ...
+        raise OSError(f"{path} cannot be read as an image: {error}") from error
+    try:
+        channels = _grey_or_rgb(decoded.pixels)
+        pixels, guess = to_8_bits(channels, value_range, decoded.white)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    if decoded.white_is_zero:
+        pixels = 255 - pixels
+    is_turned, doubt = turns(decoded.orientation, pixels.shape[:2], size)
+    if is_turned:
+        pixels = turned(pixels, decoded.orientation)
+    remarks = []
+    if guess is not None:
+        remarks.append(_remark_on_range(path, channels, guess))
+    if doubt is not None:
+        remarks.append(Remark(("rotation", str(path)), f"{path} {doubt}"))
+    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return ImageFile(np.ascontiguousarray(pixels), tuple(remarks))
+
+
+def say_once(remarks: tuple[Remark, ...], said: dict[tuple, object]) -> None:
+    """Log remarks as warnings, but for those that `said` has; it gets the new ones."""
+    for remark in remarks:
+        mine = object()
+        if said.setdefault(remark.key, mine) is mine:  # one step: several threads read images
+            # A file name that is no UTF-8 could not be printed.
+            logger.warning("%s", remark.text.encode("utf-8", "backslashreplace").decode())
+
+
+def turns(
+    orientation: int, stored: tuple[int, ...], size: tuple[int, int] | None
+) -> tuple[bool, str | None]:
+    """Whether to turn an image with a rotation tag, and why that is in doubt.
+
+    Args:
+        orientation: the tag, 1 to 8; stored: `(height, width)` of the pixels as stored.
+        size: `(height, width)` that the annotation file states.
+
+    Returns:
+        Whether to turn; None or a sentence that begins with a verb.
+    """
+    if orientation == 1 or size is None:
+        return False, None
+    height, width = stored
+    shown = (width, height) if orientation >= 5 else (height, width)
+    if shown != (height, width) and size in (shown, (height, width)):
+        return size == shown, None
+    reason = (
+        "its size is the same either way"
+        if size == (height, width)
+        else f"the annotations state {size[0]}x{size[1]}, which it has in neither way"
+    )
+    return False, (
+        f"is stored as {height}x{width} with a rotation tag ({orientation}), and whether its masks "
+        f"are drawn on the turned image is unknown: {reason}. The pixels are taken as stored. "
+        "If its masks do not fit, store it turned: PIL.ImageOps.exif_transpose."
+    )
+
+
+def _decode(path: PathLike, page: int | None) -> Decoded:
+    if is_tiff(path):
+        return decode_tiff(path, page)
+    try:
+        return decode_with_pillow(path, page or 0)
+    except PIL.UnidentifiedImageError:
+        return decode_other(path)
+
+
+def _grey_or_rgb(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W, 1]` or `[H, W, 3]`, without alpha."""
+    channels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if channels.ndim == 3 and channels.shape[2] in (1, 2):
+        return channels[:, :, :1]
+    if channels.ndim == 3 and channels.shape[2] in (3, 4):
+        return channels[:, :, :3]
+    raise ValueError(
+        f"holds an array of shape {pixels.shape}, which is not one grey, RGB or RGBA image; "
+        "override load_image to choose what to show."
+    )
+
+
+def _remark_on_range(path: PathLike, pixels: np.ndarray, guess: tuple[float, float]) -> Remark:
+    black, white = guess
+    return Remark(
+        ("range", guess),
+        f"{path} holds {pixels.dtype} values up to {pixels.max():g}, so "
+        f"{black:g} is taken as black and {white:g} as white. Other images may be scaled "
+        f"otherwise: IMAGE_VALUE_RANGE = ({black:g}, {white:g}) in the Config, or "
+        "image_value_range of the Dataset, scales all alike.",
+    )
