@@ -1,7 +1,7 @@
 """The backbones that a Config can name, as plain values: `mrcnn.config` reads them without Keras.
 
-A deeper ResNet is one more line here. A backbone of another kind is a table here and a function in
-`backbone.py`, called from `named_backbone`.
+Another ResNet of bottleneck blocks is one more line here. A backbone of another kind is a table
+here and a function in `backbone.py`, called from `named_backbone`.
 """
 
 from __future__ import annotations

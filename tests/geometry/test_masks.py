@@ -173,6 +173,39 @@ def test_a_view_of_masks_is_what_it_stands_for(rows, columns, count, seed):
     )
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_boxes_of_a_view_that_keeps_every_row(first):
+    """An image enlarged by two, padding around it; each object is one pixel."""
+    before = np.zeros((3, 3, 3), bool)
+    for i in range(3):
+        before[(first + i) % 3, i, i] = True
+    twice = np.array([-1, 0, 0, 1, 1, 2, 2, -1])
+    view = MaskView(before, twice, twice)
+    wanted = [
+        [1 + 2 * row, 1 + 2 * i, 3 + 2 * row, 3 + 2 * i]
+        for i in range(3)
+        for row in [(first + i) % 3]
+    ]
+    np.testing.assert_array_equal(view.boxes(), wanted)
+    np.testing.assert_array_equal(view.boxes(), plain_bboxes(view.array()))
+
+
+def test_boxes_of_a_view_that_leaves_a_row_out():
+    """The only pixel of the last column lies in the row that is left out."""
+    before = np.zeros((3, 3, 1), bool)
+    before[0, 0], before[1, 2], before[2, 1] = True, True, True
+    view = MaskView(before, np.array([0, 2]), np.arange(3))
+    np.testing.assert_array_equal(view.boxes(), [[0, 0, 2, 2]])
+    turned = MaskView(before.swapaxes(0, 1), np.arange(3), np.array([0, 2]))
+    np.testing.assert_array_equal(turned.boxes(), [[0, 0, 2, 2]])
+
+
+@pytest.mark.parametrize("box", [(2, 2, 2, 4), (2, 2, 4, 2), (9, 0, 12, 3), (-3, 0, 0, 3)])
+def test_no_part_of_a_box_in_the_image_is_an_empty_patch(box):
+    patch, _, _ = mask_in_box(np.ones((4, 4)), box, (7, 5, 3))
+    assert patch.shape == (0, 0) and patch.dtype == bool
+
+
 # ---- Thresholds --------------------------------------------------------------------------------
 
 
