@@ -7,7 +7,7 @@ ids, and an image trains only the classes of its own source.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,9 @@ class Dataset:
             file decides for itself.
     """
 
-    image_value_range: tuple[float, float] | None = None
+    image_value_range: Sequence[float] | None = None
     # The Config's, set by `load_image_for`.
-    _config_value_range: tuple[float, float] | None = None
+    _config_value_range: Sequence[float] | None = None
 
     def __init__(self, class_map: object = None):
         self._image_ids = np.array([], dtype=int)

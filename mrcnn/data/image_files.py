@@ -8,6 +8,7 @@ Pillow, tifffile and OpenCV decode them; their own limits, their treatment of ro
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ def read_image(
     path: PathLike,
     size: tuple[int, int] | None = None,
     *,
-    value_range: tuple[float, float] | None = None,
+    value_range: Sequence[float] | None = None,
     page: int | None = None,
 ) -> np.ndarray:
     """An image file as RGB of 8 bits.
@@ -77,7 +78,7 @@ def read_image(
 def load_image_file(
     path: PathLike,
     size: tuple[int, int] | None = None,
-    value_range: tuple[float, float] | None = None,
+    value_range: Sequence[float] | None = None,
     page: int | None = None,
 ) -> ImageFile:
     """`read_image` that says nothing, and returns what there is to say."""

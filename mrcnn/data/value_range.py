@@ -6,6 +6,7 @@ A file of 16 bits often holds fewer: cameras write 10, 12 or 14 bits into it, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Scaled(NamedTuple):
 
 def to_8_bits(
     pixels: np.ndarray,
-    value_range: tuple[float, float] | None = None,
+    value_range: Sequence[float] | None = None,
     white: float | None = None,
 ) -> Scaled:
     """Pixels as uint8: linear from black, 0, to white, 255; values beyond are clipped.
