@@ -6,7 +6,6 @@ from mrcnn.training.loop import fit as fit
 from mrcnn.training.model import TrainingModel as TrainingModel
 from mrcnn.training.model import build_training_model as build_training_model
 from mrcnn.training.model import compile_model as compile_model
-from mrcnn.training.model import five_losses as five_losses
 from mrcnn.training.model import start_optimizer as start_optimizer
 from mrcnn.training.optimizers import WarmUp as WarmUp
 from mrcnn.training.optimizers import build_optimizer as build_optimizer

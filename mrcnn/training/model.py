@@ -126,7 +126,8 @@ class TrainingModel(Network):
         training: bool = True,
     ) -> Tensor:
         total = losses.l2_loss(decayed(self.trainable_variables), self.weight_decay)
-        for name, loss in five_losses(y_pred).items():
+        assert y_pred is not None, "Keras computes the outputs first"
+        for name, loss in losses.all_losses(y_pred).items():
             loss = loss * self.loss_weights.get(name, 1.0)
             self.loss_means[name].update_state(loss)
             total = total + loss
@@ -188,26 +189,6 @@ def _inputs_alone(data):
     if not isinstance(data, Iterator):
         return data
     return ((tuple(inputs),) for inputs, *_ in data)
-
-
-def five_losses(outputs: dict) -> dict:
-    """The losses by name, in the order of LOSS_NAMES, of the outputs of `training_graph`.
-
-    Returns:
-        dict of float32 scalars.
-    """
-    match, ids = outputs["rpn_match"], outputs["target_class_ids"]
-    masked = outputs["mrcnn_mask"].shape[1]  # rows that can be positive, the first ones
-    values = (
-        losses.rpn_class_loss(match, outputs["rpn_class_logits"]),
-        losses.rpn_bbox_loss(outputs["rpn_target_bbox"], match, outputs["rpn_bbox"]),
-        losses.mrcnn_class_loss(ids, outputs["mrcnn_class_logits"], outputs["active_class_ids"]),
-        losses.mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
-        losses.mrcnn_mask_loss(
-            outputs["target_mask"][:, :masked], ids[:, :masked], outputs["mrcnn_mask"]
-        ),
-    )
-    return dict(zip(LOSS_NAMES, values, strict=True))
 
 
 def build_training_model(config: Config) -> TrainingModel:
