@@ -104,6 +104,8 @@ class Config:
     # need not be one pass over the data: the next epoch continues with the next images.
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
+    # How many of a run's latest checkpoints to keep; None keeps all.
+    KEEP_CHECKPOINTS = None
 
     # ---- Network ----------------------------------------------------------------------------
     # "resnet50" or "resnet101"; "resnet50_v1_5" or "resnet101_v1_5" for PyTorch's weights; or a
@@ -270,6 +272,24 @@ class Config:
             raise ValueError(f"this Config cannot be written to {path}: {error}.") from error
         write_text(path, text + "\n")
 
+    def json_values(self) -> dict[str, object]:
+        """Every setting but the derived ones as JSON has it, where JSON can hold it.
+
+        A function, such as a BACKBONE, is given by its import path, `module:name`. Settings of the
+        user's own that JSON cannot hold are left out.
+        """
+        values = {}
+        for name in self.names():
+            if self._follows(name):
+                continue
+            value = getattr(self, name)
+            try:
+                text = json.dumps(import_path(value) if callable(value) else value, default=_plain)
+            except (TypeError, ValueError):
+                continue
+            values[name] = json.loads(text)
+        return values
+
     @classmethod
     def from_json(cls: type[AnyConfig], path: PathLike) -> AnyConfig:
         """A Config of this class with the settings of a JSON file; `//` comments are allowed.
@@ -354,6 +374,12 @@ class Config:
             raise ValueError(
                 f"ROI_POSITIVE_RATIO is {self.ROI_POSITIVE_RATIO}; it must be above 0 and at "
                 "most 1: 0.33 keeps one positive ROI for every two negative ones."
+            )
+        keep = self.KEEP_CHECKPOINTS
+        if keep is not None and not (_is_whole(keep) and keep >= 1):
+            raise ValueError(
+                f"KEEP_CHECKPOINTS is {keep!r}; it must be a whole number above 0, or None to keep "
+                "all checkpoints."
             )
         if self.NUM_CLASSES < 2:
             raise ValueError(
@@ -621,8 +647,16 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{value!r} has no JSON form")
 
 
+def import_path(function: Any) -> str:
+    """Where a function or class is imported from, `module:name`; of an object, its class."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
 def _like(default: Any, value: Any) -> Any:
-    """A value from JSON, a list as the array or tuple that the default is."""
+    """A JSON list as the array or tuple that the default is, an import path as the default."""
+    if callable(default) and value == import_path(default):
+        return default
     if isinstance(value, list) and isinstance(default, np.ndarray):
         return np.array(value)
     if isinstance(value, list) and isinstance(default, tuple):

@@ -1,4 +1,4 @@
-"""MaskRCNN, what users hold: methods that say what is done and delegate how.
+"""MaskRCNN, the object that users hold: short methods that call the rooms below.
 
 model = MaskRCNN(mode="training", config=config, model_dir="logs")
 model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +22,9 @@ import numpy as np
 
 from mrcnn import detection, inspection, training, weights
 from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
 from mrcnn.training import distribution
+from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
@@ -52,7 +54,9 @@ class MaskRCNN:
 
     Attributes:
         keras_model: the Keras model.
-        log_dir, checkpoint_path, epoch: the run's folder, pattern and epochs done.
+        log_dir: the run's folder.
+        checkpoint_path: pattern of its checkpoints, with `{epoch:04d}`.
+        epoch: number of epochs done.
         anchors: `[A, (y1, x1, y2, x2)]` in pixels, of the molded shape last detected in or given
             to `get_anchors`.
 
@@ -60,8 +64,8 @@ class MaskRCNN:
         ValueError: another mode, or a Config that cannot work.
     """
 
-    # For subclasses with a set_log_dir of their own.
-    _resume_from = None
+    # None until `set_log_dir`, which a subclass may write anew.
+    _run: training.Run | None = None
 
     def __init__(self, mode: str, config: Config, model_dir: str | os.PathLike):
         if mode not in MODES:
@@ -85,8 +89,10 @@ class MaskRCNN:
 
     # ---- Weights and runs -------------------------------------------------------------------
 
-    def load_weights(self, filepath, by_name: bool = False, exclude=None) -> weights.LoadReport:
-        """Load a weight file, see `weights.load_weights`; a run's checkpoint continues that run.
+    def load_weights(
+        self, filepath: PathLike, by_name: bool = False, exclude: Sequence[str] | None = None
+    ) -> weights.LoadReport:
+        """Load a weight file, see `weights.load_weights`; a run's checkpoint resumes that run.
 
         Args:
             filepath: `.h5` of Keras 2 or of this package, Keras 3's `.weights.h5`; with by_name
@@ -109,24 +115,68 @@ class MaskRCNN:
         """Path of the last checkpoint of the last run with this Config's NAME."""
         return training.find_last(self.model_dir, self.config.NAME)
 
-    def set_log_dir(self, model_path=None) -> None:
-        """Take over the run that a checkpoint belongs to, or prepare a new one.
+    def set_log_dir(self, model_path: PathLike | None = None) -> None:
+        """Take over the run that a checkpoint belongs to, or plan a new one.
 
         An override sets `log_dir`, `checkpoint_path` and `epoch`.
+
+        Args:
+            model_path: the weight file that was loaded, if any.
         """
-        run = training.run_folder(self.model_dir, self.config.NAME, model_path)
-        self.log_dir = distribution.folder_of_worker(run.log_dir)
-        self.checkpoint_path, self.epoch = run.checkpoint_path, run.epoch
-        self._resume_from = model_path if run.epoch else None
+        name, run = self.config.NAME, None
+        if model_path:
+            run = training.resumed_run(self.model_dir, name, model_path)
+        will_train = getattr(self, "mode", None) == "training"
+        self._run = run or training.new_run(self.model_dir, name, will_train)
+
+    @property
+    def training_run(self) -> training.Run:
+        """The run: its folder, the names of its files, the epochs done."""
+        if self._run is None:
+            self._run = training.Run(str(self.config.NAME).lower(), is_custom=True)
+        return self._run
+
+    @property
+    def log_dir(self) -> str:
+        """The run's folder."""
+        return self.training_run.log_dir
+
+    @log_dir.setter
+    def log_dir(self, folder: PathLike) -> None:
+        self.training_run.choose(log_dir=os.fspath(folder))
+
+    @property
+    def checkpoint_path(self) -> str:
+        """Pattern of the checkpoints' paths, with `{epoch:04d}`."""
+        return self.training_run.checkpoint_path
+
+    @checkpoint_path.setter
+    def checkpoint_path(self, pattern: PathLike) -> None:
+        self.training_run.choose(checkpoint_path=os.fspath(pattern))
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs done."""
+        return self.training_run.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.training_run.epoch = epoch
 
     # ---- Training ---------------------------------------------------------------------------
 
     def compile(self, learning_rate: float, momentum: float) -> None:
-        """Prepare for training what is trainable now: losses, L2, SGD."""
+        """Prepare the layers that are trainable now for training: losses, L2, the optimizer."""
         self._need("training", "compile")
         training.compile_model(self.keras_model, self.config, learning_rate, momentum)
 
-    def set_trainable(self, layer_regex, keras_model=None, indent=0, verbose=1) -> None:
+    def set_trainable(
+        self,
+        layer_regex: str,
+        keras_model: keras.Model | None = None,
+        indent: int = 0,
+        verbose: int = 1,
+    ) -> None:
         """Let the layers train whose whole name matches, see `training.set_trainable`."""
         names = training.set_trainable(keras_model or self.keras_model, layer_regex)
         if verbose:
@@ -134,30 +184,38 @@ class MaskRCNN:
 
     def train(
         self,
-        train_dataset,
-        val_dataset,
+        train_dataset: Dataset,
+        val_dataset: Dataset | None,
         learning_rate: float,
         epochs: int,
         layers: str,
         augmentation=None,
-        custom_callbacks=None,
-        no_augmentation_sources=None,
+        custom_callbacks: Iterable[keras.callbacks.Callback] | None = None,
+        no_augmentation_sources: Iterable[str] | None = None,
         seed: int = 0,
     ) -> keras.callbacks.History:
         """Train up to an epoch.
 
+        `epoch` counts every epoch that is done, also where an error, Ctrl-C or a callback ends the
+        training; the next call goes on from there.
+
         Args:
-            train_dataset, val_dataset: prepared Datasets; no validation without the second.
-            learning_rate: of SGD.
+            train_dataset: prepared.
+            val_dataset: prepared; None for no validation.
+            learning_rate: of the optimizer.
             epochs: the total, those of earlier calls and of the loaded checkpoint included.
             layers: "heads", "3+", "4+", "5+", "all" or a regular expression of layer names.
             augmentation: an augmenter, see `mrcnn.data.augment`, for images and masks alike.
-            custom_callbacks: further Keras callbacks, `mrcnn.callbacks.CocoEvaluation` for one.
-            no_augmentation_sources: names of sources whose images stay as they are.
-            seed: of the images' order and all that is random about them.
+            custom_callbacks: further Keras callbacks, such as `mrcnn.callbacks.CocoEvaluation`.
+            no_augmentation_sources: names of sources whose images are not augmented.
+            seed: of the images' order, augmentation and all else that is random about them.
 
         Returns:
             Keras' History of this call.
+
+        Raises:
+            FloatingPointError: the training diverged; the last checkpoint is a good one.
+            ValueError: an argument or a data set that cannot be used.
         """
         self._need("training", "train")
         if not self.config.USE_RPN_ROIS:
@@ -168,7 +226,7 @@ class MaskRCNN:
             )
         if epochs <= self.epoch:
             logger.warning(
-                "train(epochs=%d) has nothing to do: epochs is the total and %d are done.",
+                "train(epochs=%d): nothing is left to train; epochs is the total and %d are done.",
                 epochs,
                 self.epoch,
             )
@@ -178,33 +236,18 @@ class MaskRCNN:
         # For subclasses that make an optimizer of their own.
         with distribution.scope_of(self.keras_model):
             self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
-        self._resume_optimizer()
-        history = training.fit(
+        return training.fit(
             self.keras_model,
             self.config,
             train_dataset,
             val_dataset,
-            training.RunFolder(self.log_dir, self.checkpoint_path, self.epoch),
+            self.training_run,
             epochs,
             augmentation=augmentation,
             custom_callbacks=custom_callbacks,
             no_augmentation_sources=no_augmentation_sources,
             seed=seed,
         )
-        # Fewer than asked for where a callback stopped the training.
-        self.epoch = max([self.epoch, *(epoch + 1 for epoch in history.epoch)])
-        return history
-
-    def _resume_optimizer(self) -> None:
-        """Momentum of the checkpoint that was loaded, where it is that of the same layers."""
-        path, self._resume_from = self._resume_from, None
-        if path is None:
-            return
-        training.start_optimizer(self.keras_model)
-        try:
-            weights.load_optimizer(self.keras_model, path)
-        except ValueError as error:
-            logger.warning("The optimizer starts afresh: %s", error)
 
     # ---- Detection --------------------------------------------------------------------------
 

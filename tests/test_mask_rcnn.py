@@ -13,6 +13,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from mrcnn.config import LOSS_NAMES
 from mrcnn.data.dataset import Dataset
 from mrcnn.mask_rcnn import MaskRCNN, log
+from mrcnn.training.callbacks import StepLog
 from tests.tiny import (
     Rectangles,
     TinyConfig,
@@ -138,7 +139,7 @@ def test_nothing_to_do_says_so(stages, caplog):
     model, _, _ = stages
     before = weights_of(model.keras_model)
     history = model.train(TRAIN, VAL, 1e-4, 4, "all")
-    assert "epochs is the total and 4 are done" in caplog.text
+    assert "nothing is left to train; epochs is the total and 4 are done" in caplog.text
     assert history.epoch == [] and model.epoch == 4
     for path, weight in weights_of(model.keras_model).items():
         np.testing.assert_array_equal(weight, before[path])
@@ -148,9 +149,7 @@ def test_nothing_to_do_says_so(stages, caplog):
 
 
 @pytest.mark.parametrize("train_bn", [False, pytest.param(None, marks=pytest.mark.slow)])
-def test_two_epochs_equal_one_and_another_resumed(tmp_path, eager, monkeypatch, train_bn):
-    # The loader draws by seed and epoch, so only the choice among ROIs goes on otherwise.
-    monkeypatch.setattr(keras.random, "uniform", lambda shape, seed: keras.ops.full(shape, 0.5))
+def test_two_epochs_equal_one_and_another_resumed(tmp_path, eager, train_bn):
     settings = {"TRAIN_BN": train_bn, "WEIGHT_DECAY": 0.01, "STEPS_PER_EPOCH": 1}
     whole = training_model(tmp_path / "whole", **settings)
     whole.train(TRAIN, None, 1e-4, 2, "all", augmentation=iaa.Fliplr(0.5))
@@ -190,16 +189,86 @@ def test_momentum_starts_afresh_with_a_warning_where_other_layers_train(tmp_path
     assert "starts afresh" not in caplog.text
 
 
-def test_a_run_that_stopped_early_counts_the_epochs_it_did(tmp_path, eager):
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.stop_training = True
+class EndWith(keras.callbacks.Callback):
+    """Ends the second epoch in one of the ways in which trainings end."""
 
-    model = training_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0)
-    model.train(TRAIN, None, 1e-4, 5, "heads", custom_callbacks=[Stop()])
-    assert model.epoch == 1
-    model.train(TRAIN, None, 1e-4, 2, "heads")
-    assert model.epoch == 2 and model.find_last().endswith("mask_rcnn_tiny_0002.h5")
+    def __init__(self, end, when):
+        super().__init__()
+        setattr(self, when, self.act)
+        self.end, self.epoch = end, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def act(self, *args, **kwargs):
+        if self.epoch != 1:
+            return
+        if self.end is None:
+            self.model.stop_training = True
+        else:
+            raise self.end("enough")
+
+
+@pytest.mark.parametrize(
+    ("end", "when", "done"),
+    [
+        (KeyboardInterrupt, "on_train_batch_begin", 1),
+        pytest.param(KeyboardInterrupt, "on_test_batch_end", 1, marks=pytest.mark.slow),
+        pytest.param(RuntimeError, "on_train_batch_end", 1, marks=pytest.mark.slow),
+        # The checkpoint is written by then.
+        (RuntimeError, "on_epoch_end", 2),
+        pytest.param(None, "on_epoch_end", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_epoch_counts_what_was_done_whatever_ended_the_training(tmp_path, eager, end, when, done):
+    model = training_model(tmp_path, STEPS_PER_EPOCH=1)
+    arguments = (TRAIN, VAL, 1e-4, 3, "heads")
+    if end is None:
+        model.train(*arguments, custom_callbacks=[EndWith(end, when)])
+    else:
+        with pytest.raises(end):
+            model.train(*arguments, custom_callbacks=[EndWith(end, when)])
+    assert model.epoch == done
+    assert model.find_last().endswith(f"mask_rcnn_tiny_{done:04d}.h5")
+    history = model.train(*arguments)
+    assert history.epoch == list(range(done, 3)) and model.epoch == 3
+
+
+def test_only_the_last_checkpoints_are_kept_where_the_config_says_so(tmp_path, eager):
+    model = training_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0, KEEP_CHECKPOINTS=2)
+    model.train(TRAIN, None, 1e-4, 3, "heads")
+    assert sorted(path.name[-7:] for path in Path(model.log_dir).glob("*.h5")) == [
+        "0002.h5",
+        "0003.h5",
+    ]
+
+
+def test_two_models_built_in_one_minute_train_in_folders_of_their_own(tmp_path, eager):
+    models = [training_model(tmp_path, seed, STEPS_PER_EPOCH=1) for seed in (0, 1)]
+    for model in models:
+        model.train(TRAIN, None, 1e-4, 1, "heads")
+    for model in models:
+        read = MaskRCNN("inference", TinyConfig(), tmp_path)
+        read.load_weights(model.checkpoint_path.format(epoch=1))
+        assert read.log_dir == model.log_dir
+        trained = weights_of(model.keras_model)
+        for path, weight in weights_of(read.keras_model).items():
+            np.testing.assert_array_equal(weight, trained[path], err_msg=path)
+
+
+def test_callbacks_follow_a_run_whose_folder_another_process_took(tmp_path, eager):
+    model = training_model(tmp_path, STEPS_PER_EPOCH=1)
+    log = StepLog(model.log_dir)
+    (Path(model.log_dir) / "train").mkdir(parents=True)
+    model.train(TRAIN, None, 1e-4, 1, "heads", custom_callbacks=[log])
+    assert model.log_dir.endswith("_2") and log.log_dir == model.log_dir
+    assert model.find_last() == model.checkpoint_path.format(epoch=1)
+
+
+def test_a_run_has_its_config_beside_the_checkpoints(stages):
+    model, _, _ = stages
+    read = TinyConfig.from_json(Path(model.find_last()).with_name("config.json"))
+    assert read.WEIGHT_DECAY == 0 and read.BACKBONE is TinyConfig.BACKBONE
 
 
 # ---- What train() takes ------------------------------------------------------------------------

@@ -1,14 +1,16 @@
 """A network small enough to be traced in seconds, and a data set drawn in memory.
 
-For tests of what happens around the network; `tests/slim.py` has the one of the reference numbers.
+For tests of the code around the network; `tests/slim.py` has the network of the reference numbers.
 """
 
+import keras
 import numpy as np
 from keras import layers
 
 from mrcnn import training
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.loader import BatchLoader
 from mrcnn.nn.backbone import BatchNorm
 from tests.slim import slim_shapes
 
@@ -16,7 +18,7 @@ CLASSES = ("bar", "block", "tile")
 
 
 def tiny_backbone(input_image, stage5=True, train_bn=False):
-    """One convolution a stage, named like those of a ResNet."""
+    """One convolution per stage, named like those of a ResNet."""
     x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv1")(input_image)
     x = BatchNorm(name="bn_conv1")(x, training=train_bn)
     x = layers.Activation("relu")(x)
@@ -32,7 +34,7 @@ def tiny_backbone(input_image, stage5=True, train_bn=False):
 
 
 def backbone_of_blocks(input_image, stage5=True, train_bn=False):
-    """A convolution and a sum a stage."""
+    """A convolution and a sum per stage."""
     x = layers.Conv2D(8, 3, strides=2, padding="same", name="conv1")(input_image)
     maps = [layers.MaxPooling2D(2)(x)]
     for stage in (2, 3, 4, 5):
@@ -76,10 +78,10 @@ def tiny_config(**settings) -> Config:
 
 
 class Rectangles(Dataset):
-    """Bright rectangles on a dark ground, each class in a colour of its own.
+    """Bright rectangles on a dark ground, each class in its own colour.
 
     Args:
-        content: an image each, a list of `(class id, (y1, x1, y2, x2))`.
+        content: for each image a list of `(class id, (y1, x1, y2, x2))`.
         shape: `(height, width)` of all images.
     """
 
@@ -133,6 +135,15 @@ def propose_anchors(model) -> None:
     """Let the untrained RPN propose its anchors as they are, so that some show an object."""
     layer = model.get_layer("rpn_model").get_layer("rpn_bbox_pred")
     layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+
+
+def tiny_model(seed: int = 0, **settings):
+    """A training model, its Config and a batch in which each image has positive ROIs."""
+    keras.utils.set_random_seed(seed)
+    config = tiny_config(**settings)
+    model = training.build_training_model(config)
+    propose_anchors(model)
+    return model, config, list(BatchLoader(random_rectangles(4), config)[0][0])
 
 
 def weights_of(model) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ from mrcnn.training.optimizers import WarmUp as WarmUp
 from mrcnn.training.optimizers import build_optimizer as build_optimizer
 from mrcnn.training.optimizers import learning_rate_schedule as learning_rate_schedule
 from mrcnn.training.optimizers import set_schedule as set_schedule
-from mrcnn.training.run import RunFolder as RunFolder
+from mrcnn.training.run import Run as Run
 from mrcnn.training.run import find_last as find_last
-from mrcnn.training.run import run_folder as run_folder
+from mrcnn.training.run import new_run as new_run
+from mrcnn.training.run import resumed_run as resumed_run
 from mrcnn.training.trainable import LAYER_PRESETS as LAYER_PRESETS
 from mrcnn.training.trainable import set_trainable as set_trainable
 

@@ -1,4 +1,4 @@
-"""Callbacks for `MaskRCNN.train(custom_callbacks=[…])`: COCO's figures and step curves."""
+"""Callbacks for `MaskRCNN.train(custom_callbacks=[…])`: COCO's figures and curves by step."""
 
 from __future__ import annotations
 
@@ -6,51 +6,57 @@ import csv
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import keras
 
 from mrcnn import weights
 from mrcnn.config import Config
+from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation.coco import COCO_FIGURES, IOU_TYPES, evaluate
+from mrcnn.files import written_beside
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.training.optimizers import inner_optimizer
+from mrcnn.types import PathLike
 
-# As logs and the CSV name them: bbox_AP, bbox_AP50, …, segm_AP, …
+# Keras' callbacks may get None.
+Logs = dict[str, Any] | None
+# Names in logs and in the table: bbox_AP, bbox_AP50, …, segm_AP, …
 FIGURES = [f"{iou_type}_{name}" for iou_type in IOU_TYPES for name in COCO_FIGURES]
 
 
 class CocoEvaluation(keras.callbacks.Callback):
-    """Detects on a data set every few epochs, writes the COCO figures down and keeps the best.
+    """Computes COCO's figures every few epochs, writes them to a table and keeps the best weights.
 
-    The figures go, as `val_bbox_AP`, `val_segm_AP50` and so on, into the epoch's logs, and so into
-    History, TensorBoard and whatever monitors them; and, a row an epoch, into `coco_ap.csv` in
-    the run's folder. The weights with the best segm AP of the run lie beside its checkpoints as
-    `mask_rcnn_<name>_best.h5`. A resumed run goes on with the file and the best of before;
-    checkpoints come first, so a run that is stopped while it evaluates lacks that epoch's figures.
+    The figures are added to the epoch's logs as `val_bbox_AP`, `val_segm_AP50` and so on, so
+    History, TensorBoard and callbacks with `monitor` see them. `coco_ap.csv` in the run's folder
+    gets one row per evaluation. The weights with the best segm AP of the run are saved beside the
+    checkpoints as `mask_rcnn_<name>_best.h5`. A resumed run continues the table and compares with
+    the best AP in it. Checkpoints are written first, so a run that is stopped during an evaluation
+    lacks the figures of that epoch.
 
     Args:
         model: the `MaskRCNN` that trains.
         dataset: prepared; the data set to detect on.
-        config: settings of detection; by default those of training, one whole image at a time and
-            with DETECTION_MIN_CONFIDENCE 0, as COCO ranks all detections.
-        every: epochs from one evaluation to the next, counted from the start of the run.
-        image_ids: images to look at, None for all.
-        limit: at most so many of them, None or 0 for all.
+        config: settings of detection; None for `detection_config(model.config)`.
+        every: number of epochs from one evaluation to the next, counted from the run's start.
+        image_ids: images to detect on, None for all.
+        limit: largest number of images, None or 0 for all.
         coco_gt: the annotation file's own ground truth, see `evaluation.evaluate`.
 
     Raises:
-        ValueError: `every` below 1.
+        ValueError: `every` is below 1.
     """
 
     def __init__(
         self,
         model: MaskRCNN,
-        dataset,
+        dataset: Dataset,
         config: Config | None = None,
         every: int = 1,
         image_ids: Sequence[int] | None = None,
         limit: int | None = None,
-        coco_gt=None,
+        coco_gt: Any = None,
     ):
         super().__init__()
         if every < 1:
@@ -62,11 +68,13 @@ class CocoEvaluation(keras.callbacks.Callback):
         self.images = {"image_ids": image_ids, "limit": limit, "coco_gt": coco_gt}
         self._detector: MaskRCNN | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Evaluate, and write the figures and the best weights."""
         if (epoch + 1) % self.every:
             return
-        figures = evaluate(self._current_detector(), self.dataset, **self.images)
-        # -1 stands for no object of that size: nothing to plot.
+        detector = self._current_detector()
+        figures = evaluate(detector, self.dataset, **self.images)
+        # COCO gives -1 where no object is of that size.
         row = {
             f"{iou_type}_{name}": value
             for iou_type, by_name in figures.items()
@@ -75,21 +83,20 @@ class CocoEvaluation(keras.callbacks.Callback):
         }
         if logs is not None:
             logs.update({f"val_{name}": value for name, value in row.items()})
-        table = Path(self.mask_rcnn.log_dir) / "coco_ap.csv"
+        table = self.mask_rcnn.training_run.figures_path
         earlier = [old for old in read_table(table) if old["epoch"] <= epoch]
         best = max((old.get("segm_AP", 0.0) for old in earlier), default=-1.0)
         if row.get("segm_AP", 0.0) > best:
-            weights.save_weights(self._detector.keras_model, self.best_path)
+            weights.save_weights(detector.keras_model, self.best_path)
         write_table(table, [*earlier, {"epoch": epoch + 1, **row}])
 
     @property
     def best_path(self) -> str:
-        """Path of the run's best weights."""
-        name = str(self.mask_rcnn.config.NAME).lower()
-        return os.path.join(self.mask_rcnn.log_dir, f"mask_rcnn_{name}_best.h5")
+        """Path of the run's weights with the best segm AP."""
+        return self.mask_rcnn.training_run.best
 
     def _current_detector(self) -> MaskRCNN:
-        """A model for detection with the weights as they are now."""
+        """A model for detection with the current weights."""
         if self._detector is None:
             self._detector = MaskRCNN("inference", self.config, self.mask_rcnn.model_dir)
         weights.copy_weights(self.mask_rcnn.keras_model, self._detector.keras_model)
@@ -97,65 +104,74 @@ class CocoEvaluation(keras.callbacks.Callback):
 
 
 class StepLog(keras.callbacks.Callback):
-    """Writes losses and learning rate of every step for TensorBoard, and what validation found.
+    """Writes losses and learning rate of every step, and validation results, for TensorBoard.
 
-    `Training/Loss`, `Training/mrcnn_mask_loss` and so on and `Training/learning_rate` go by the
-    steps of the run from 1; a resumed run goes on counting, epochs times the steps of one.
-    `Validation/Loss`, `Validation/mrcnn_mask_loss` and so on, and after a `CocoEvaluation` earlier
-    in the list of callbacks `Validation/segm_AP` and the others, go by epochs from 1.
+    `Training/Loss`, `Training/mrcnn_mask_loss` and so on and `Training/learning_rate` have the
+    run's steps from 1 as steps; a resumed run continues the count. `Validation/Loss`,
+    `Validation/mrcnn_mask_loss` and so on have epochs from 1 as steps, and so have
+    `Validation/segm_AP` and other figures where a `CocoEvaluation` comes earlier in the list of
+    callbacks.
 
-    A loss is that of the step itself. Keras hands on the mean since the epoch began, in float32;
-    the difference of two such sums is off by about 1e-7 of the mean for each step of the epoch
-    that is done. What is no longer finite stays so until the epoch ends.
+    A loss is that of its own step. Keras reports the mean since the epoch began, in float32. The
+    loss is the difference of two sums computed from such means; its error grows with each step of
+    the epoch by about 1e-7 of the mean. A sum that is not finite stays so until the epoch ends.
 
     Args:
         log_dir: folder to write to, `MaskRCNN.log_dir` for a run.
-        every: steps from one entry to the next; it has their mean loss, the learning rate that the
-            first of them took and the number of the last. An epoch's last step ends an entry.
-            Measured with ResNet101 on one core: 0.4 ms an entry, on JAX 8 ms, as the model's
-            state is fetched for the learning rate.
+        every: number of steps per entry. An entry has their mean loss, the learning rate of the
+            first and the number of the last. An epoch's last step ends an entry. One entry takes
+            0.4 ms (ResNet101, one core), and 8 ms on JAX, where the model's state is fetched for
+            the learning rate.
 
     Raises:
-        ValueError: `every` below 1; while training, epochs of unknown length.
-        ImportError: while training, TensorBoard is not installed.
+        ValueError: `every` is below 1; when training begins, the length of an epoch is not known.
+        ImportError: when training begins, TensorBoard is not installed.
     """
 
-    def __init__(self, log_dir: str | os.PathLike, every: int = 1):
+    def __init__(self, log_dir: PathLike, every: int = 1):
         super().__init__()
         if every < 1:
             raise ValueError(f"every is {every}; it must be at least 1 step.")
         self.log_dir = os.fspath(log_dir)
         self.every = every
+        self._learning_rate: float | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Open an event file."""
         if self.params["steps"] is None:
             raise ValueError("StepLog counts steps by epochs; give fit their steps_per_epoch.")
         self._writer = _event_writer(self.log_dir)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Close the event file."""
         self._writer.close()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Begin an entry."""
         self._steps_before = epoch * self.params["steps"]
         self._begin_entry(0, {})
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Note the learning rate of an entry's first step."""
         if self._learning_rate is None:
             self._learning_rate = _learning_rate(self.model.optimizer)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Write an entry after its last step."""
         done = batch + 1
         if done - self._done < self.every and done < self.params["steps"]:
             return
-        sums = {name: done * float(mean) for name, mean in logs.items()}
+        sums = {name: done * float(mean) for name, mean in (logs or {}).items()}
         means = {
             name: (sums[name] - self._sums.get(name, 0.0)) / (done - self._done) for name in sums
         }
+        assert self._learning_rate is not None
         means["learning_rate"] = self._learning_rate
         _write_scalars(self._writer, "Training", self._steps_before + done, means)
         self._begin_entry(done, sums)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Write the results of the validation."""
         found = {
             name.removeprefix("val_"): float(value)
             for name, value in (logs or {}).items()
@@ -165,19 +181,17 @@ class StepLog(keras.callbacks.Callback):
             _write_scalars(self._writer, "Validation", epoch + 1, found)
 
     def _begin_entry(self, done: int, sums: dict[str, float]) -> None:
-        """Steps of the epoch that are written, and the sums of their losses."""
+        """Note how many steps of the epoch are written, and the sums of their losses."""
         self._done, self._sums, self._learning_rate = done, sums, None
 
 
 def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """What the next step takes."""
-    # Half precision wraps the optimizer.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """The learning rate of the next step."""
+    return float(keras.ops.convert_to_numpy(inner_optimizer(optimizer).learning_rate))
 
 
-def _event_writer(folder: str):
-    """TensorBoard's own writer, which needs no TensorFlow."""
+def _event_writer(folder: str) -> Any:
+    """TensorBoard's own writer of event files, which works without TensorFlow."""
     try:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
@@ -186,7 +200,8 @@ def _event_writer(folder: str):
     return EventFileWriter(folder)
 
 
-def _write_scalars(writer, group: str, step: int, values: dict[str, float]) -> None:
+def _write_scalars(writer: Any, group: str, step: int, values: dict[str, float]) -> None:
+    """Write one value for each name, under `group/name`."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -195,22 +210,25 @@ def _write_scalars(writer, group: str, step: int, values: dict[str, float]) -> N
         value=[Summary.Value(tag=tags[name], simple_value=values[name]) for name in values]
     )
     writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
-    # A run that is stopped has its last steps too.
+    # So that a run that is killed has written its last steps.
     writer.flush()
 
 
 def detection_config(config: Config) -> Config:
-    """A training Config's settings for evaluation: one whole image at a time, all scores."""
+    """A copy of a training Config for evaluation: one whole image at a time, all scores.
+
+    DETECTION_MIN_CONFIDENCE is 0, because COCO's AP ranks all detections.
+    """
     config = config.for_detection()
     config.DETECTION_MIN_CONFIDENCE = 0.0
     return config
 
 
-def read_table(path: str | os.PathLike) -> list[dict[str, float]]:
-    """Rows of a `coco_ap.csv`, figures by name; [] where there is no file.
+def read_table(path: PathLike) -> list[dict[str, float]]:
+    """The rows of a `coco_ap.csv`, each a dict of figures by name; [] where there is no file.
 
     Raises:
-        ValueError: a cell that is no number, or no column `epoch`.
+        ValueError: a cell is no number, or there is no column `epoch`.
     """
     if not os.path.exists(path):
         return []
@@ -226,11 +244,12 @@ def read_table(path: str | os.PathLike) -> list[dict[str, float]]:
     return [{**row, "epoch": epoch} for epoch, row in zip(epochs, figures, strict=True)]
 
 
-def write_table(path: str | os.PathLike, rows: Sequence[dict[str, float]]) -> None:
-    """Write rows as `read_table` reads them; a file of that name is replaced when complete."""
-    beside = f"{os.fspath(path)}.part"
-    with open(beside, "w", newline="", encoding="utf-8") as file:
+def write_table(path: PathLike, rows: Sequence[dict[str, float]]) -> None:
+    """Write rows as `read_table` reads them; an existing file is replaced when all is written."""
+    with (
+        written_beside(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, ["epoch", *FIGURES], restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(beside, path)

@@ -1,12 +1,12 @@
-"""Several devices and several machines: which of them a model is built on and trains on.
+"""Data-parallel training on several devices and several machines.
 
-The second part of the seam: what Keras leaves to each framework here has no common name. On
-TensorFlow it is `tf.distribute.MirroredStrategy` over the devices of one machine, on JAX
-`keras.distribution.DataParallel` over those of one or of several. Each replica, a copy of the model
-on a device, sees its part of a batch, and their gradients are averaged.
+Besides `backend.py` this is the only file that imports frameworks, because Keras has no common API
+for it: TensorFlow has `tf.distribute.MirroredStrategy` for the devices of one machine, JAX
+`keras.distribution.DataParallel` for those of one or several. Each device has a copy of the model,
+a replica, which sees its part of a batch; the gradients are averaged.
 
-A **worker** is one of several processes that train a model together, on JAX. The process that has
-not joined others is the first of one worker.
+A **worker** is one of several processes that train one model together, on JAX. A process that has
+not joined others is worker 0 of one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ import contextlib
 import functools
 import logging
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
+
+from mrcnn.training.optimizers import inner_optimizer
+from mrcnn.types import Tensor
+
+# `keras.distribution.Distribution`, whose name is not public.
+Distribution: TypeAlias = Any
 
 logger = logging.getLogger("mrcnn")
 
@@ -26,10 +37,13 @@ _BACKEND = keras.backend.backend()
 # ---- Devices -----------------------------------------------------------------------------------
 
 
-def scope(count: int):
-    """A context: models built and compiled in it are on `count` devices, GPU_COUNT.
+def scope(count: int) -> AbstractContextManager:
+    """A context in which models are built and compiled for `count` devices of each worker.
 
-    Where there are fewer, they are on one, which is said once.
+    With fewer devices models are built for one, and one warning says so.
+
+    Args:
+        count: GPU_COUNT.
     """
     if _BACKEND == "tensorflow" and count > 1:
         strategy = _mirrored(count)
@@ -43,7 +57,12 @@ def scope(count: int):
 
 
 def one_device_on_tensorflow(count: int, reason: str) -> int:
-    """1 on TensorFlow, which is said once for a count above 1; elsewhere `count`."""
+    """The number of devices where TensorFlow can use only one: 1 there, `count` elsewhere.
+
+    Args:
+        count: GPU_COUNT; above 1, one warning says that TensorFlow uses one device.
+        reason: for the warning.
+    """
     if _BACKEND != "tensorflow":
         return count
     if count > 1:
@@ -51,21 +70,25 @@ def one_device_on_tensorflow(count: int, reason: str) -> int:
     return 1
 
 
-def scope_of(model: keras.Model):
-    """A context to compile a model of `scope` in, and to build its optimizer."""
+def scope_of(model: keras.Model) -> AbstractContextManager:
+    """The context in which to compile a model that was built in `scope`, with its optimizer."""
     if _BACKEND == "tensorflow":
         return model.distribute_strategy.scope()
     return data_on(getattr(model, "distribution", None))
 
 
-def current():
-    """JAX's distribution that is set, None on other backends."""
+def current() -> Distribution | None:
+    """Keras' distribution on JAX that is set now; None on other backends."""
     return keras.distribution.distribution() if _BACKEND == "jax" else None
 
 
 @contextlib.contextmanager
-def data_on(distribution):
-    """Within it, JAX puts variables and batches on a distribution's devices, for None on one."""
+def data_on(distribution: Distribution | None) -> Iterator[None]:
+    """A context in which JAX puts variables and batches on a distribution's devices.
+
+    Args:
+        distribution: None for one device.
+    """
     before = current()
     if distribution is before:
         yield
@@ -78,25 +101,25 @@ def data_on(distribution):
 
 
 @functools.cache
-def _mirrored(count: int):
-    """The strategy for so many devices, None where there are fewer."""
+def _mirrored(count: int) -> Any:
+    """TensorFlow's strategy for this many devices, None where there are fewer."""
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < count:
-        _say_one_device(count, f"TensorFlow finds {_listed(devices)}")
+        _say_one_device(count, f"TensorFlow finds {_counted(devices)}")
         return None
     return tf.distribute.MirroredStrategy(devices[:count])
 
 
 @functools.cache
-def _data_parallel(count: int):
-    """Keras' distribution over so many devices of each worker."""
+def _data_parallel(count: int) -> Distribution | None:
+    """Keras' distribution over this many devices of each worker, None for one device in all."""
     jax = _jax()
     by_worker = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
     fewest = min(by_worker, key=len)
     if len(fewest) < count:
-        _say_one_device(count, f"JAX finds {_listed(fewest)}")
+        _say_one_device(count, f"JAX finds {_counted(fewest)}")
         if len(by_worker) == 1:
             return None
         count = 1
@@ -104,9 +127,11 @@ def _data_parallel(count: int):
     return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
 
 
-def _listed(devices) -> str:
-    kinds = [getattr(d, "device_type", None) or d.platform.upper() for d in devices]
-    return f"{len(kinds)} {kinds[0]}{'s' if len(kinds) > 1 else ''}"
+def _counted(devices: Sequence[Any]) -> str:
+    """`1 CPU` or `4 GPUs`."""
+    first = devices[0]
+    kind = getattr(first, "device_type", None) or first.platform.upper()
+    return f"{len(devices)} {kind}s" if len(devices) > 1 else f"1 {kind}"
 
 
 @functools.cache
@@ -122,17 +147,20 @@ def _say_one_device(count: int, reason: str) -> None:
 
 
 def join(address: str | None = None, count: int | None = None, index: int | None = None) -> None:
-    """Make this process one of several workers; before anything is computed.
+    """Make this process one of several workers; call it before anything is computed.
 
-    When a worker dies the others end, with what JAX's coordination service says about it: at once
-    or after a minute or two, as soon as it misses the worker.
+    When a worker dies the others end with an error of JAX's coordination service: at once, or
+    after a minute or two, when the service misses the worker.
+
+    JAX finds arguments that are None in the environment of Slurm, Open MPI or Kubernetes.
 
     Args:
-        address: `host:port` of the first worker; count: of workers; index: this one's, from 0.
-            What is None, JAX finds in the environment of Slurm, Open MPI or Kubernetes.
+        address: `host:port` of the first worker.
+        count: number of workers.
+        index: of this worker, from 0.
 
     Raises:
-        ValueError: another backend than JAX.
+        ValueError: the backend is not JAX.
     """
     if _BACKEND != "jax":
         raise ValueError(
@@ -144,22 +172,46 @@ def join(address: str | None = None, count: int | None = None, index: int | None
 
 
 def worker_count() -> int:
-    """Processes that train together."""
+    """Number of processes that train together."""
     return _jax().process_count() if _BACKEND == "jax" else 1
 
 
 def worker_index() -> int:
-    """0 for the first worker, which alone writes checkpoints."""
+    """Index of this worker; only worker 0 writes checkpoints."""
     return _jax().process_index() if _BACKEND == "jax" else 0
 
 
 def folder_of_worker(path: str) -> str:
-    """The run's folder for the first worker, one inside it for another: no two write one file."""
+    """The folder that this worker writes to: the run's for worker 0, `worker<i>` in it for others.
+
+    No two workers write one file.
+
+    Args:
+        path: the run's folder.
+    """
     index = worker_index()
     return os.path.join(path, f"worker{index}") if index else path
 
 
-def _jax():
+def text_of_first_worker(text: str) -> str:
+    """The text that worker 0 passes; all workers call this at the same time.
+
+    Args:
+        text: at most 4,096 bytes in UTF-8; only that of worker 0 counts.
+    """
+    if worker_count() == 1:
+        return text
+    from jax.experimental import multihost_utils
+
+    message = np.zeros(4096, np.uint8)
+    if worker_index() == 0:
+        encoded = np.frombuffer(text.encode("utf-8"), np.uint8)
+        message[: len(encoded)] = encoded
+    received = np.asarray(multihost_utils.broadcast_one_to_all(message), np.uint8)
+    return received.tobytes().rstrip(b"\0").decode("utf-8")
+
+
+def _jax() -> ModuleType:
     import jax
 
     return jax
@@ -169,7 +221,7 @@ def _jax():
 
 
 def replica_count() -> int:
-    """Replicas whose gradients TensorFlow adds up, 1 elsewhere: JAX sees a batch as a whole."""
+    """Number of replicas whose gradients TensorFlow adds up; 1 on JAX, which sees whole batches."""
     if _BACKEND != "tensorflow":
         return 1
     import tensorflow as tf
@@ -178,21 +230,21 @@ def replica_count() -> int:
 
 
 def clip_the_mean(optimizer: keras.optimizers.Optimizer) -> None:
-    """Let an optimizer clip what is added up over replicas, as on one device.
+    """Make an optimizer clip the sum of the replicas' gradients, as on one device.
 
-    Keras clips each replica's gradients and adds them up then.
+    Keras clips the gradients of each replica and then adds them up.
     """
     if replica_count() == 1:
         return
     import tensorflow as tf
 
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner_optimizer(optimizer)
     clip = optimizer._clip_gradients
 
-    def clip_sums(gradients):
+    def clip_sums(gradients: Sequence[Tensor]) -> list[Tensor]:
         context = tf.distribute.get_replica_context()
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-        # Keras adds them up once more.
+        # Keras adds up the replicas' gradients once more.
         return [gradient / context.num_replicas_in_sync for gradient in clip(sums)]
 
     optimizer._clip_gradients = clip_sums

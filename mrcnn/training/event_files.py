@@ -1,13 +1,13 @@
-"""What a training wrote for TensorBoard, as arrays and as one figure.
+"""TensorBoard's event files of a training, as arrays and as one figure.
 
     runs = read_runs(["logs/nucleus20260101T0000", "logs/nucleus20260102T0000"])
     runs["nucleus20260101T0000"]["val_loss"].values
     draw_runs(runs).savefig("curves.png")
 
-A run's folder has event files, or folders `train` and `validation` with them, as Keras writes.
-Figures by epochs are named as in Keras' History: `loss`, `val_loss`, `val_segm_AP`,
-`learning_rate`. `callbacks.StepLog` adds those of every step: `Training/Loss`,
-`Training/mrcnn_mask_loss`, `Training/learning_rate`.
+The folder of a run holds event files, or Keras' folders `train` and `validation` with them. Values
+by epoch are named as in Keras' History: `loss`, `val_loss`, `val_segm_AP`, `learning_rate`.
+`callbacks.StepLog` adds the values of every step: `Training/Loss`, `Training/mrcnn_mask_loss`,
+`Training/learning_rate`.
 """
 
 from __future__ import annotations
@@ -17,72 +17,86 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mrcnn.config import LOSS_NAMES
+from mrcnn.messages import listed
+from mrcnn.types import PathLike
 
-if TYPE_CHECKING:  # imported where it is used: it takes a second
+if TYPE_CHECKING:  # importing it takes a second, so it is imported where it is used
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-# What is drawn first, in this order.
+# The first panels of a figure, in this order.
 PANELS = (
     *("loss", *LOSS_NAMES),
     *("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50"),
     "learning_rate",
     *(f"Training/{name}" for name in ("Loss", *LOSS_NAMES, "learning_rate")),
 )
-# COCO's other figures, twenty of them, are drawn where they are asked for.
+# COCO's twenty other figures are drawn only where they are asked for.
 _DETAIL = re.compile(r"(bbox|segm)_A[PR].+")
 _EVENT_FILES = "*tfevents*"
-# A curve of more points is drawn faintly, and strongly the means of so many parts.
+# A curve of more points is drawn faintly, with the means of this many parts in bold on top.
 _LONG = 150
 
 
 class Scalars(NamedTuple):
-    """A figure over a training: steps `[N]` int64, rising; values `[N]` float64."""
+    """One curve of a training.
+
+    Attributes:
+        steps: `[N]` int64, rising.
+        values: `[N]` float64.
+    """
 
     steps: np.ndarray
     values: np.ndarray
 
 
-Run = dict[str, Scalars]
+Curves = dict[str, Scalars]
 
 
 # ---- Reading -------------------------------------------------------------------------------------
 
 
-def find_runs(folder: str | os.PathLike) -> list[str]:
-    """Folders of runs at or below a folder, in alphabetical order."""
+def find_runs(folder: PathLike) -> list[str]:
+    """Folders of runs in a folder or below it, or the folder itself, in alphabetical order."""
     holders = {path.parent for path in Path(folder).rglob(_EVENT_FILES)}
     runs = {holder.parent if holder.name in _PARTS else holder for holder in holders}
     return sorted(str(run) for run in runs)
 
 
-def read_runs(folders: Iterable[str | os.PathLike]) -> dict[str, Run]:
-    """`read_run` of several folders, by what tells them apart in their paths.
+def read_runs(folders: Iterable[PathLike]) -> dict[str, Curves]:
+    """The curves of several runs, by the part of their paths in which they differ.
+
+    Args:
+        folders: of the runs, see `read_run`.
 
     Raises:
-        FileNotFoundError: a folder without event files.
+        FileNotFoundError: a folder has no event files.
     """
     folders = [os.path.abspath(folder) for folder in dict.fromkeys(folders)]
     common = os.path.commonpath([os.path.dirname(folder) for folder in folders]) if folders else ""
     return {os.path.relpath(folder, common): read_run(folder) for folder in folders}
 
 
-def read_run(folder: str | os.PathLike) -> Run:
-    """The figures of one run.
+def read_run(folder: PathLike) -> Curves:
+    """The curves of one run.
+
+    Keras' values by epoch (`train/epoch_loss`, `validation/epoch_loss`) are named `loss`,
+    `val_loss` and have epochs from 1 as steps. Those of other programs keep their tags and steps,
+    such as `Training/Loss`.
 
     Args:
-        folder: of the run. What Keras wrote by epoch (`train/epoch_loss`, `validation/epoch_loss`)
-            is named `loss`, `val_loss` and has epochs from 1 as steps; what others wrote keeps its
-            tag and steps, as `Training/Loss` of PyTorch programs.
+        folder: of the run.
 
     Raises:
-        FileNotFoundError: no event file there.
+        FileNotFoundError: it holds no event file.
     """
-    run: Run = {}
+    run: Curves = {}
     for part, prefix in _PARTS.items():
         where = Path(folder, part)
         if not any(where.glob(_EVENT_FILES)):
@@ -91,25 +105,25 @@ def read_run(folder: str | os.PathLike) -> Run:
             if tag.startswith("epoch_"):
                 name = prefix + tag.removeprefix("epoch_")
                 run[name] = Scalars(scalars.steps + 1, scalars.values)
-            # Keras has the figures of the validation a second time, by batches.
+            # Keras writes the values of the validation a second time, by batch.
             elif not tag.endswith("_vs_iterations"):
                 run[prefix + tag] = scalars
     if not run:
         raise FileNotFoundError(
-            f"{folder} has no event files of TensorBoard with figures in them; the folder of a run "
-            "has, after its first epoch."
+            f"{folder} has no event files of TensorBoard with values in them; the folder of a run "
+            "gets some after its first epoch."
         )
     return run
 
 
-# Keras' folders within a run, and what their figures are called in its History.
+# Keras' folders within a run, and the prefix that History gives to their names.
 _PARTS = {"": "", "train": "", "validation": "val_"}
 
 
-def read_events(folder: str | os.PathLike) -> Run:
-    """All scalars of the event files in a folder, by tag, with the steps that the files have.
+def read_events(folder: PathLike) -> Curves:
+    """All scalars in the event files of a folder, by tag, with the files' own steps.
 
-    A run that was resumed wrote some steps twice: what came later counts.
+    A resumed run wrote some steps twice: the later value counts.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -129,13 +143,13 @@ def read_events(folder: str | os.PathLike) -> Run:
     return {tag: scalars for tag, scalars in found.items() if len(scalars.steps)}
 
 
-def _of_scalars(events, tag: str) -> Iterator[tuple[float, int, float]]:
+def _of_scalars(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
     for event in events.Scalars(tag):
         yield event.wall_time, event.step, event.value
 
 
-def _of_tensors(events, tag: str) -> Iterator[tuple[float, int, float]]:
-    """Those of one number; histograms and pictures are tensors too."""
+def _of_tensors(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
+    """Tensors of one number; histograms and pictures, which are tensors too, are left out."""
     from tensorboard.util.tensor_util import make_ndarray
 
     for event in events.Tensors(tag):
@@ -145,7 +159,7 @@ def _of_tensors(events, tag: str) -> Iterator[tuple[float, int, float]]:
 
 
 def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
-    """Steps and values in the order of time; one that goes back takes away what came after it."""
+    """Steps and values in the order of time; a repeated step replaces all from it on."""
     steps: list[int] = []
     values: list[float] = []
     for _, step, value in sorted(events, key=lambda event: event[0]):
@@ -160,19 +174,19 @@ def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
 # ---- Drawing -------------------------------------------------------------------------------------
 
 
-def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figure:
-    """One figure of the curves of several runs, a colour each.
+def draw_runs(runs: dict[str, Curves], names: Sequence[str] | None = None) -> Figure:
+    """One figure with the curves of several runs, each run in its own colour.
 
-    Training is a line, and validation a dashed one in the same panel. Long curves are drawn
+    Training is a solid line, validation a dashed line in the same panel. Long curves are drawn
     faintly, with their means over short stretches on top.
 
     Args:
         runs: of `read_runs`.
-        names: what to draw, a panel each, without `val_`; None for `PANELS` and whatever else there
-            is but COCO's figures and what is there by two names.
+        names: curves to draw, one per panel, without `val_`. None draws `PANELS` and all others,
+            except COCO's detailed figures and curves that are there under two names.
 
     Raises:
-        ValueError: no run, or a name that no run has.
+        ValueError: there is no run, or no run has a curve of a name.
     """
     from matplotlib.figure import Figure
 
@@ -181,23 +195,30 @@ def draw_runs(runs: dict[str, Run], names: Sequence[str] | None = None) -> Figur
     known = {name.removeprefix("val_") for run in runs.values() for name in run}
     unknown = sorted(set(names or ()) - known)
     if unknown:
-        raise ValueError(f"no run has {', '.join(unknown)}; they have {', '.join(sorted(known))}.")
+        raise ValueError(
+            f"no run has {listed(unknown)}; they have {listed(sorted(known), limit=99)}."
+        )
     names = list(names or _panel_names(runs))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     size = (4.6 * columns, 2.8 * rows + 0.3 * (1 + len(runs)))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    lines = {}
-    for axes, name in zip(grid, names, strict=False):
+    lines: dict[str, Line2D] = {}
+    for axes, name in zip(grid[: len(names)], names, strict=True):
         _draw_panel(axes, name, runs, lines)
     for axes in grid[len(names) :]:
         axes.set_axis_off()
-    figure.legend(list(lines.values()), list(lines), loc="outside upper center", fontsize="small")
+    figure.legend(
+        handles=list(lines.values()),
+        labels=list(lines),
+        loc="outside upper center",
+        fontsize="small",
+    )
     return figure
 
 
-def _panel_names(runs: dict[str, Run]) -> list[str]:
+def _panel_names(runs: dict[str, Curves]) -> list[str]:
     known = {
         name.removeprefix("val_")
         for run in runs.values()
@@ -209,13 +230,13 @@ def _panel_names(runs: dict[str, Run]) -> list[str]:
 
 
 def _name_in_keras(name: str) -> str | None:
-    """What History calls a figure that StepLog wrote by epochs; None for any other."""
+    """History's name for a value that StepLog wrote by epoch; None for any other."""
     group, _, rest = name.partition("/")
     return None if group != "Validation" else f"val_{'loss' if rest == 'Loss' else rest}"
 
 
-def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:
-    """Draw one figure of all runs; lines by what the legend calls them."""
+def _draw_panel(axes: Axes, name: str, runs: dict[str, Curves], lines: dict[str, Line2D]) -> None:
+    """Draw one curve of all runs, and add its lines by their text in the legend."""
     for index, (run_name, run) in enumerate(runs.items()):
         for key, style, what in (
             (name, "-", "training"),
@@ -227,17 +248,17 @@ def _draw_panel(axes, name: str, runs: dict[str, Run], lines: dict) -> None:
                 if len(steps) > _LONG:
                     axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.3, zorder=1)
                     steps, values = _means_of_parts(run[key])
-                # A training of one epoch is a dot.
+                # One epoch gives no line, only a dot.
                 marker = "o" if len(steps) < 10 else None
                 (line,) = axes.plot(steps, values, style, color=color, marker=marker, markersize=3)
                 lines.setdefault(f"{run_name}: {what}", line)
     axes.set_title(name, fontsize="medium")
     axes.set_xlabel("step" if name.startswith("Training/") else "", fontsize="small")
     axes.grid(alpha=0.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _means_of_parts(scalars: Scalars) -> Scalars:
-    """A curve as `_LONG` points, means of as many steps each, but for one."""
+    """A curve as `_LONG` points, the means of parts of nearly equal length."""
     means = ([part.mean() for part in np.array_split(all_, _LONG)] for all_ in scalars)
     return Scalars(*map(np.array, means))

@@ -1,109 +1,70 @@
-"""Training: the Keras model that compares its outputs, what of it trains, and the run folder.
-
-A run has a folder `logs/<name><YYYYmmddTHHMM>/` with TensorBoard events and a checkpoint an epoch,
-`mask_rcnn_<name>_<epoch:04d>.h5`. The path of a checkpoint says which run and epoch it is, so
-loading one is enough to go on with that run.
-"""
+"""The training loop: batches, callbacks, resuming, and a stop where training diverges."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import math
-import os
+from collections.abc import Iterable
 
 import keras
+import numpy as np
 from keras import ops
 
-from mrcnn.config import Config
+from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.loader import BatchLoader, check_same_classes
+from mrcnn.messages import listed
 from mrcnn.training import distribution
-from mrcnn.training.model import TrainingModel
-from mrcnn.training.optimizers import set_schedule
-from mrcnn.training.run import RunFolder
-from mrcnn.weights.checkpoint import save_checkpoint
+from mrcnn.training.model import TrainingModel, start_optimizer
+from mrcnn.training.optimizers import inner_optimizer, set_schedule
+from mrcnn.training.run import Run
+from mrcnn.weights.checkpoint import load_optimizer, load_random_state, save_checkpoint
 
 logger = logging.getLogger("mrcnn")
-
-
-# ---- The model -------------------------------------------------------------------------------
-
-
-# ---- Learning rate -----------------------------------------------------------------------------
-
-
-# ---- What trains -----------------------------------------------------------------------------
-
-
-# ---- Run folder --------------------------------------------------------------------------------
-
-
-# ---- Training --------------------------------------------------------------------------------
-
-
-class ValidationLoader(BatchLoader):
-    """The same random batches every epoch, so that the losses of epochs compare."""
-
-    def on_epoch_end(self) -> None:
-        pass
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Writes weights and optimizer state after every epoch.
-
-    Args:
-        path: pattern with `{epoch:04d}`.
-    """
-
-    def __init__(self, path: str):
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch, logs=None):
-        save_checkpoint(self.model, self.path.format(epoch=epoch + 1))
-
-
-def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:
-    """Keras' callback that writes events, which takes TensorFlow, whatever the backend."""
-    if importlib.util.find_spec("tensorflow") is None:
-        logger.warning("TensorFlow is not installed: no TensorBoard events of epochs are written.")
-        return []
-    return [keras.callbacks.TensorBoard(log_dir=log_dir, write_graph=False)]
-
-
-def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
-    """The callback that lets the averages stand in for the weights at the end of an epoch."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
-        return []
-    if int(ops.convert_to_numpy(optimizer.iterations)):
-        # Resumed: a checkpoint has the averages as its weights, and the weights as averages.
-        back = keras.callbacks.SwapEMAWeights()
-        back.set_model(model)
-        back.on_test_begin()
-    return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
 
 
 def fit(
     model: TrainingModel,
     config: Config,
-    train_dataset,
-    val_dataset,
-    run: RunFolder,
+    train_dataset: Dataset,
+    val_dataset: Dataset | None,
+    run: Run,
     epochs: int,
     augmentation=None,
-    custom_callbacks=(),
-    no_augmentation_sources=None,
+    custom_callbacks: Iterable[keras.callbacks.Callback] | None = (),
+    no_augmentation_sources: Iterable[str] | None = None,
     seed: int = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`.
 
-    Of several workers each reads its shard of a batch, and the first one alone writes checkpoints
-    and TensorBoard. Their batch is BATCH_SIZE images of each.
+    Each of several workers reads its shard of every batch; the batch is BATCH_SIZE images per
+    worker. Only the first worker writes checkpoints, the Config and TensorBoard's events.
+
+    Args:
+        model: a compiled training model.
+        config: its Config.
+        train_dataset: prepared.
+        val_dataset: prepared; None for no validation.
+        run: where to write; its `epoch` counts every epoch that is done, whatever ends the
+            training.
+        epochs: the total, those before a resumption included.
+        augmentation: an augmenter, see `mrcnn.data.augment`.
+        custom_callbacks: further callbacks, called after the checkpoint is written.
+        no_augmentation_sources: sources whose images are not augmented.
+        seed: of the images' order and augmentation.
+
+    Returns:
+        Keras' History of these epochs.
+
+    Raises:
+        FloatingPointError: the training diverged.
+        ValueError: a data set or an argument that cannot be used.
     """
     check_same_classes(train_dataset, val_dataset)
+    if epochs <= run.epoch:
+        return _empty_history(model)
     shard = (distribution.worker_index(), distribution.worker_count())
-    set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     train_loader = BatchLoader(
         train_dataset,
         config,
@@ -118,16 +79,21 @@ def fit(
     if val_dataset is not None and config.VALIDATION_STEPS:
         steps = math.ceil(config.VALIDATION_STEPS)
         val_loader = ValidationLoader(val_dataset, config, steps=steps, shard=shard)
-    os.makedirs(run.log_dir, exist_ok=True)
+
+    custom = list(custom_callbacks or ())
+    _begin(run, config, custom)
+    _resume(model, run)
+    set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     is_first = shard[0] == 0
     callbacks = [
         *_weight_averaging(model),
-        *([Checkpoint(run.checkpoint_path)] if is_first else []),
-        *(custom_callbacks or ()),
-    ]
-    if is_first:
+        StopWhereDiverged(run, train_loader),
+        Checkpoint(run, writes=is_first),
+        *custom,
         # Last, so that it shows what callbacks add to an epoch's logs.
-        callbacks += _tensorboard(run.log_dir)
+        *(_tensorboard(run.log_dir) if is_first else []),
+    ]
+    minimise_losses(callbacks)
     try:
         return model.fit(
             train_loader,
@@ -139,9 +105,168 @@ def fit(
             shuffle=False,
             verbose="auto" if is_first else 0,
         )
+    except FloatingPointError:
+        raise
     except Exception:
         # TensorFlow turns an error of the loader into text inside one of its own.
         for loader in (train_loader, val_loader):
             if loader is not None and loader.failure is not None:
                 raise loader.failure from None
         raise
+
+
+def _begin(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Make the run's folder and write the Config into it."""
+    planned = run.log_dir
+    run.keep = config.KEEP_CHECKPOINTS
+    run.begin()
+    if run.log_dir != planned:
+        # Another run took the folder meanwhile: StepLog and TensorBoard must not write there.
+        for callback in callbacks:
+            if getattr(callback, "log_dir", None) == planned:
+                callback.log_dir = run.log_dir
+    if distribution.worker_index() == 0:
+        run.write_config(config)
+
+
+def _resume(model: TrainingModel, run: Run) -> None:
+    """Restore what a loaded checkpoint has besides weights: optimizer and random state."""
+    path, run.resume_from = run.resume_from, None
+    if path is None:
+        return
+    start_optimizer(model)
+    try:
+        load_optimizer(model, path)
+    except ValueError as error:
+        logger.warning("The optimizer starts afresh: %s", error)
+    try:
+        load_random_state(model, path)
+    except ValueError as error:
+        logger.warning("ROIs are sampled with a new random state: %s", error)
+
+
+def _empty_history(model: TrainingModel) -> keras.callbacks.History:
+    """The History of no epoch."""
+    history = keras.callbacks.History()
+    history.set_model(model)
+    history.on_train_begin()
+    return history
+
+
+class ValidationLoader(BatchLoader):
+    """The same random batches in every epoch, so that the losses of epochs compare."""
+
+    def on_epoch_end(self) -> None:
+        """Stay at the same epoch."""
+
+
+# ---- Callbacks -----------------------------------------------------------------------------------
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes weights, optimizer state and random state after every epoch, and counts the epoch.
+
+    Args:
+        run: gives the file names, and counts.
+        writes: False only counts.
+    """
+
+    def __init__(self, run: Run, writes: bool = True):
+        super().__init__()
+        self.run = run
+        self.writes = writes
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Write the checkpoint."""
+        if self.writes:
+            save_checkpoint(self.model, self.run.checkpoint(epoch + 1))
+            self.run.finish_epoch(epoch + 1)
+        else:
+            self.run.epoch = epoch + 1
+
+
+class StopWhereDiverged(keras.callbacks.Callback):
+    """Raises FloatingPointError when the loss or a weight is no longer finite.
+
+    It comes before `Checkpoint`, so the last checkpoint is a good one.
+
+    Args:
+        run: its last checkpoint is named in the error.
+        loader: made the batches; the images of the last one are named in the error.
+    """
+
+    def __init__(self, run: Run, loader: BatchLoader):
+        super().__init__()
+        self.run = run
+        self.loader = loader
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+        self._batch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Check the mean loss of the epoch, which stays NaN from the first NaN on."""
+        self._batch = batch
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            self._stop(f"the loss is {loss}")
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Check the weights, which the last step can have spoilt after its loss was computed."""
+        for weight in self.model.weights:
+            if not np.isfinite(ops.convert_to_numpy(weight)).all():
+                self._stop(f"the weight {weight.path} is not finite")
+
+    def _stop(self, what: str) -> None:
+        last = self.run.epoch
+        kept = f"the last good checkpoint is {self.run.checkpoint(last)}" if last else (
+            "no checkpoint is written yet"
+        )  # fmt: skip
+        raise FloatingPointError(
+            f"the training diverged: {what} after epoch {self._epoch + 1}, step {self._batch + 1} "
+            f"(images of the batch: {listed(self._images(), limit=32)}); {kept}. A lower learning "
+            "rate, WARMUP_STEPS or a smaller GRADIENT_CLIP_NORM may help."
+        )
+
+    def _images(self) -> list[str]:
+        """The images of the last batch in words."""
+        self.loader.epoch = self._epoch
+        try:
+            ((_, metas, *_),) = self.loader[self._batch]
+        except (OSError, ValueError):  # a file that is gone by now
+            return ["unknown"]
+        return [describe_image(self.loader.dataset, int(meta[0])) for meta in metas]
+
+
+def minimise_losses(callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """Tell EarlyStopping and the like that less is better for each of the five losses.
+
+    Keras asks the compiled metrics for the direction of what is monitored without a `mode`. The
+    five losses are metrics of the model itself, which Keras does not ask.
+    """
+    for callback in callbacks:
+        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        if monitored in LOSS_NAMES and getattr(callback, "mode", None) == "auto":
+            callback.mode = "min"
+
+
+def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:
+    """Keras' callback that writes events; it needs TensorFlow on every backend."""
+    if importlib.util.find_spec("tensorflow") is None:
+        logger.warning("TensorFlow is not installed: no TensorBoard events of epochs are written.")
+        return []
+    return [keras.callbacks.TensorBoard(log_dir=log_dir, write_graph=False)]
+
+
+def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
+    """The callback that puts the moving averages (EMA) in place of the weights between epochs."""
+    optimizer = inner_optimizer(model.optimizer)
+    if not optimizer.use_ema:
+        return []
+    if int(ops.convert_to_numpy(optimizer.iterations)):
+        # Resumed: a checkpoint has the averages as its weights, and the weights as averages.
+        back = keras.callbacks.SwapEMAWeights()
+        back.set_model(model)
+        back.on_test_begin()
+    return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeAlias
+
 import keras
 from keras import ops
 
 from mrcnn.config import Config
+from mrcnn.types import ArrayOrTensor, Tensor
 
-# Of batch normalisation: they have no scale to keep small.
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+
+# Variables of batch normalisation, which weight decay leaves out.
 NOT_DECAYED = ("gamma", "beta")
 
 
-def decayed(variables):
+def decayed(variables: Iterable[keras.Variable]) -> list[keras.Variable]:
+    """The variables that weight decay applies to."""
     return [v for v in variables if v.name not in NOT_DECAYED]
 
 
-def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers.Optimizer:
-    """The optimizer of OPTIMIZER, DECOUPLED_WEIGHT_DECAY, EMA_MOMENTUM and the like.
+def build_optimizer(
+    config: Config, learning_rate: LearningRate, momentum: float
+) -> keras.optimizers.Optimizer:
+    """The optimizer that the Config describes: OPTIMIZER, EMA_MOMENTUM and the like.
 
     Args:
-        momentum: of "sgd"; Adam has its own.
+        config: the settings of the optimizer.
+        learning_rate: a number or a schedule.
+        momentum: of "sgd" alone.
     """
     settings = {
-        # Keras would number them, and a checkpoint names what it holds by this.
+        # Checkpoints name the optimizer's variables by it; Keras would add a number.
         "name": config.OPTIMIZER,
         "learning_rate": learning_rate,
-        # Keras' AdamW has a decay of its own if none is given.
+        # Without a value Keras' AdamW takes 0.004.
         "weight_decay": config.DECOUPLED_WEIGHT_DECAY,
         # The norm of all gradients; Keras' `clipnorm` would clip each variable on its own.
         "global_clipnorm": config.GRADIENT_CLIP_NORM,
@@ -35,7 +46,7 @@ def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers
     if config.GRADIENT_ACCUMULATION_STEPS > 1:
         settings["gradient_accumulation_steps"] = config.GRADIENT_ACCUMULATION_STEPS
     if config.OPTIMIZER == "sgd":
-        # None, not 0, so that the plain optimizer does no work for it.
+        # None, not 0, so that plain SGD computes no decay.
         settings["weight_decay"] = config.DECOUPLED_WEIGHT_DECAY or None
         optimizer = keras.optimizers.SGD(momentum=momentum, **settings)
     elif config.OPTIMIZER == "adam":
@@ -51,50 +62,55 @@ def build_optimizer(config: Config, learning_rate, momentum) -> keras.optimizers
 
 @keras.saving.register_keras_serializable("mrcnn")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that first rises in a line from a thousandth of itself (Goyal et al. 2017).
+    """A learning-rate schedule with linear warm-up from 0.001 times the rate (Goyal et al. 2017).
 
     Args:
-        learning_rate: a number or a schedule.
-        steps: batches until it is what it is.
+        learning_rate: the rate after the warm-up, a number or a schedule.
+        steps: number of warm-up steps.
     """
 
-    def __init__(self, learning_rate, steps: int):
+    def __init__(self, learning_rate: LearningRate, steps: int):
         super().__init__()
         self.learning_rate = learning_rate
         self.steps = int(steps)
 
-    def __call__(self, step):
+    def __call__(self, step: ArrayOrTensor | int) -> Tensor:
+        """The learning rate of a step, counted from 0."""
         rate = self.learning_rate
         rate = rate(step) if callable(rate) else rate
         done = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
         return rate * (0.001 + 0.999 * done)
 
-    def get_config(self):
+    def get_config(self) -> dict:
+        """The arguments, for Keras' own format."""
         rate = self.learning_rate
         if callable(rate):
             rate = keras.saving.serialize_keras_object(rate)
         return {"learning_rate": rate, "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> WarmUp:
+        """A schedule from the arguments of `get_config`."""
         rate = config["learning_rate"]
         if isinstance(rate, dict):
             rate = keras.saving.deserialize_keras_object(rate)
         return cls(rate, config["steps"])
 
 
-def learning_rate_schedule(config: Config, learning_rate: float, steps: int):
-    """What LEARNING_RATE_SCHEDULE and WARMUP_STEPS make of a learning rate.
+def learning_rate_schedule(config: Config, learning_rate: float, steps: int) -> LearningRate:
+    """The learning-rate schedule of LEARNING_RATE_SCHEDULE and WARMUP_STEPS.
 
     Args:
-        steps: batches of the whole training, those before a resumption included.
+        config: the settings of the schedule.
+        learning_rate: the rate before any decay.
+        steps: number of batches in the whole training, those before a resumption included.
 
     Returns:
-        A Keras schedule by batches, or the number itself if it stays.
+        A Keras schedule by batches; for a constant rate without warm-up the number itself.
     """
     rate = learning_rate
     if config.LEARNING_RATE_SCHEDULE == "step":
-        # A boundary is the last batch with the value before it.
+        # Keras' boundary is the last step with the earlier value.
         ends = [max(round(part * steps) - 1, 0) for part in config.LEARNING_RATE_DROPS]
         values = [learning_rate * 0.1**i for i in range(len(ends) + 1)]
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, values)
@@ -104,13 +120,15 @@ def learning_rate_schedule(config: Config, learning_rate: float, steps: int):
 
 
 def set_schedule(model: keras.Model, config: Config, steps_ahead: int) -> None:
-    """Put the Config's schedule in place of the learning rate that a model was compiled with.
+    """Replace the learning rate that a model was compiled with by the Config's schedule.
 
-    It goes by the optimizer's count of batches, which a checkpoint has: a resumed run goes on with
-    it where it was.
+    The schedule follows the optimizer's step count, which checkpoints hold, so a resumed run
+    continues it.
 
     Args:
-        steps_ahead: batches that are still to come.
+        model: compiled, with a number as its learning rate.
+        config: the settings of the schedule.
+        steps_ahead: number of batches still to come.
     """
     if config.LEARNING_RATE_SCHEDULE == "constant" and not config.WARMUP_STEPS:
         return
@@ -120,7 +138,12 @@ def set_schedule(model: keras.Model, config: Config, steps_ahead: int) -> None:
     optimizer.learning_rate = learning_rate_schedule(config, rate, steps)
 
 
-def _batches_done(optimizer) -> int:
-    # `iterations` counts steps of the optimizer, each of so many batches.
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer itself, without the loss scaling that mixed_float16 wraps around it."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _batches_done(optimizer: keras.optimizers.Optimizer) -> int:
+    # `iterations` counts steps of the optimizer, each of GRADIENT_ACCUMULATION_STEPS batches.
+    inner = inner_optimizer(optimizer)
     return int(ops.convert_to_numpy(inner.iterations)) * (inner.gradient_accumulation_steps or 1)

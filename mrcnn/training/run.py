@@ -1,69 +1,311 @@
-"""A run: its folder, its name, its checkpoints, and the epochs it has behind it."""
+"""A run: its folder, the names of its files, the epochs done, and which checkpoints stay.
+
+A run writes into `<model_dir>/<name><YYYYmmdd>T<HHMM>/`, where `<name>` is Config.NAME in lower
+case and the rest the minute in which the model was built. Where another run has that folder, the
+name gets a number: `leaf20260101T0000_2`. The folder holds
+
+    mask_rcnn_<name>_<epoch:04d>.h5   a checkpoint of each epoch
+    mask_rcnn_<name>_best.h5          the weights with the best mask AP, see CocoEvaluation
+    coco_ap.csv                       COCO's figures by epoch
+    config.json                       the Config
+    train/, validation/               event files of TensorBoard
+    worker<i>/                        what callbacks of worker i write, see distribution.py
+
+The path of a checkpoint names the run and the epoch, so loading one is enough to resume that run.
+Only this file spells these names.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
+import logging
 import os
 import re
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from mrcnn.config import Config
+from mrcnn.files import read_json, remove_leftovers, write_text
+from mrcnn.training import distribution
+from mrcnn.types import PathLike
+from mrcnn.weights import hdf5
+
+logger = logging.getLogger("mrcnn")
+
+# The minute in which a run began, and a number where several began in it.
+_BEGAN = r"(?P<minute>\d{8}T\d{4})(?:_(?P<number>\d+))?"
+# Keras' TensorBoard writes there; a new run owns its folder as soon as it has made this one.
+_EVENTS_OF_TRAINING = "train"
 
 
-@dataclass
-class RunFolder:
-    """Where a run writes, and the epochs it has behind it.
+class CheckpointPath(str):
+    """The path of a checkpoint, whose item 1 is the path itself.
 
-    Attributes:
-        log_dir: the folder. checkpoint_path: pattern with `{epoch:04d}`. epoch: 0 for a new run.
+    Matterport's releases up to 2.1 returned `(folder, checkpoint)` from `find_last`, and scripts of
+    that time read `find_last()[1]`. In all else this is a str.
     """
 
-    log_dir: str
-    checkpoint_path: str
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> str:
+        """A character or a slice as of any str; the path itself for 1."""
+        return str(self) if index == 1 else super().__getitem__(index)
+
+
+@dataclass(eq=False)
+class Run:
+    """One training run.
+
+    Attributes:
+        name: Config.NAME in lower case.
+        log_dir: folder that this process writes to; of worker i above 0, `worker<i>` in the run's.
+        checkpoint_path: pattern of the checkpoints' paths, with `{epoch:04d}`. Braces of the folder
+            are doubled in it, as `str.format` wants.
+        epoch: number of epochs done.
+        keep: how many of the latest checkpoints to keep, None for all.
+        resume_from: checkpoint whose optimizer and random state the next training takes over.
+        is_new: the folder is still to be made.
+        is_custom: somebody else chose folder or pattern, such as a subclass of MaskRCNN.
+    """
+
+    name: str
+    log_dir: str = ""
+    checkpoint_path: str = ""
     epoch: int = 0
+    keep: int | None = None
+    resume_from: PathLike | None = None
+    is_new: bool = False
+    is_custom: bool = False
+    _folder: str = field(default="", repr=False)
+
+    def checkpoint(self, epoch: int) -> str:
+        """Path of the checkpoint written after this epoch, counted from 1.
+
+        Raises:
+            ValueError: `checkpoint_path` is no pattern.
+        """
+        try:
+            return self.checkpoint_path.format(epoch=epoch)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"checkpoint_path is {self.checkpoint_path!r}, no pattern with {{epoch:04d}} "
+                f"({error!r}); other braces in it must be doubled."
+            ) from error
+
+    @property
+    def best(self) -> str:
+        """Path of the weights with the best mask AP."""
+        return os.path.join(self.log_dir, f"mask_rcnn_{self.name}_best.h5")
+
+    @property
+    def figures_path(self) -> str:
+        """Path of the table of COCO's figures by epoch."""
+        return os.path.join(self.log_dir, "coco_ap.csv")
+
+    @property
+    def config_path(self) -> str:
+        """Path of the Config as JSON."""
+        return os.path.join(self.log_dir, "config.json")
+
+    def begin(self) -> None:
+        """Make the folder, before the first epoch of a training.
+
+        A new run gets a folder that no other run has, and remembers its name. Temporary files of
+        processes that were killed are removed from the folder.
+        """
+        self.checkpoint(1)
+        if self.is_new:
+            if distribution.worker_index() == 0:
+                self._make_folder()
+            self._move_to(distribution.text_of_first_worker(self._folder))
+            self.is_new = False
+        os.makedirs(self.log_dir, exist_ok=True)
+        remove_leftovers(self.log_dir)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Count an epoch as done and remove the checkpoints that `keep` leaves out.
+
+        Args:
+            epoch: counted from 1; its checkpoint is written.
+        """
+        self.epoch = epoch
+        if self.keep is None:
+            return
+        kept = {self.checkpoint(e) for e in range(max(1, epoch - self.keep + 1), epoch + 1)}
+        for path in {self.checkpoint(e) for e in range(1, epoch - self.keep + 1)} - kept:
+            Path(path).unlink(missing_ok=True)
+
+    def write_config(self, config: Config) -> None:
+        """Write the settings that JSON can hold beside the checkpoints.
+
+        A `config.json` that holds something else than a Config's settings is left alone.
+        """
+        if self.is_custom or not _is_config_or_absent(self.config_path):
+            return
+        text = json.dumps(config.json_values(), indent=2)
+        write_text(self.config_path, text + "\n")
+
+    def choose(self, log_dir: str | None = None, checkpoint_path: str | None = None) -> None:
+        """Take over a folder or a pattern that somebody else chose."""
+        self.is_new, self.is_custom = False, True
+        if log_dir is not None:
+            self.log_dir = log_dir
+        if checkpoint_path is not None:
+            self.checkpoint_path = checkpoint_path
+
+    def _move_to(self, folder: str) -> None:
+        self._folder = folder
+        self.log_dir = distribution.folder_of_worker(folder)
+        start = os.path.join(folder, f"mask_rcnn_{self.name}_")
+        start = start.replace("{", "{{").replace("}", "}}")
+        self.checkpoint_path = start + "{epoch:04d}.h5"
+
+    def _make_folder(self) -> None:
+        """Make the folder, under the next name for each run that made it first."""
+        wanted = self._folder
+        for folder in _numbered(wanted):
+            try:
+                # Fails if there is a folder of events. The run's own folder may be there: scripts
+                # write into `log_dir` before they train.
+                os.makedirs(os.path.join(folder, _EVENTS_OF_TRAINING))
+            except FileExistsError:
+                continue
+            break
+        if folder != wanted:
+            logger.warning(
+                "Another run began in %s since this model was built; this run writes to %s.",
+                wanted,
+                folder,
+            )
+            self._move_to(folder)
 
 
-def run_folder(model_dir, name: str, weights_path=None) -> RunFolder:
-    """The folder of the run a checkpoint belongs to, or of a new run.
+# New runs of this process that have no folder yet: two models built in one minute differ in names.
+_planned: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+def new_run(model_dir: PathLike, name: str | None, will_train: bool = True) -> Run:
+    """A run that begins now; its folder is made when it trains.
 
     Args:
         model_dir: folder of all runs.
         name: Config.NAME.
-        weights_path: file that was loaded; one named like a checkpoint inside a run folder
-            continues that run.
+        will_train: False for a model that only detects, whose name is not reserved.
+
+    Raises:
+        ValueError: the name holds a slash.
     """
-    run_name = str(name).lower()
-    log_dir, epoch = None, 0
-    if weights_path:
-        path = Path(weights_path).absolute()
-        file = re.fullmatch(rf"mask_rcnn_{re.escape(run_name)}_(\d{{4,}})\.h5", path.name)
-        if file and re.fullmatch(rf"{re.escape(run_name)}\d{{8}}T\d{{4}}", path.parent.name):
-            log_dir, epoch = str(path.parent), int(file.group(1))
-            if path.parent.parent != Path(model_dir).absolute():
-                log_dir = os.path.join(model_dir, path.parent.name)
-    if log_dir is None:
-        log_dir = os.path.join(model_dir, f"{run_name}{datetime.datetime.now():%Y%m%dT%H%M}")
-    pattern = os.path.join(log_dir, f"mask_rcnn_{run_name}_{{epoch:04d}}.h5")
-    return RunFolder(log_dir, pattern, epoch)
+    run = Run(_run_name(name), is_new=True)
+    stem = os.path.join(model_dir, f"{run.name}{datetime.datetime.now():%Y%m%dT%H%M}")
+    planned = {other._folder for other in _planned}
+    for folder in _numbered(stem):
+        if folder not in planned and not os.path.exists(folder):
+            break
+    run._move_to(folder)
+    if will_train:
+        _planned.add(run)
+    return run
 
 
-def find_last(model_dir, name: str) -> str:
+def resumed_run(model_dir: PathLike, name: str | None, weights_path: PathLike) -> Run | None:
+    """The run that a checkpoint belongs to, None for any other weight file.
+
+    Args:
+        model_dir: folder of all runs; a run of another folder goes on in this one, under its name.
+        name: Config.NAME.
+        weights_path: a checkpoint is named like one and lies in a folder named like a run's.
+    """
+    run = Run(_run_name(name), resume_from=weights_path)
+    path = Path(weights_path).absolute()
+    checkpoint = _checkpoint_names(run.name).fullmatch(path.name)
+    if not checkpoint or not _folder_names(run.name).fullmatch(path.parent.name):
+        return None
+    is_there = path.parent.parent == Path(model_dir).absolute()
+    run._move_to(str(path.parent) if is_there else os.path.join(model_dir, path.parent.name))
+    run.epoch = int(checkpoint["epoch"])
+    return run
+
+
+def find_last(model_dir: PathLike, name: str | None) -> str:
     """Path of the last checkpoint of the last run that has one.
+
+    A file that is empty or damaged is passed over with a warning.
+
+    Args:
+        model_dir: folder of all runs.
+        name: Config.NAME.
 
     Raises:
         FileNotFoundError: no run of this name, or none with a checkpoint.
     """
-    run_name = re.escape(str(name).lower())
-    folder = Path(model_dir)
-    named = re.compile(rf"{run_name}\d{{8}}T\d{{4}}")
-    runs = [path for path in folder.glob("*") if path.is_dir() and named.fullmatch(path.name)]
-    for run in sorted(runs, key=lambda path: path.name, reverse=True):
-        epochs = {}
-        for path in run.iterdir():
-            match = re.fullmatch(rf"mask_rcnn_{run_name}_(\d+)\.h5", path.name)
-            if match:
-                epochs[int(match.group(1))] = path
-        if epochs:
-            return str(epochs[max(epochs)])
+    for folder in _run_folders(model_dir, _run_name(name)):
+        for path in _checkpoints(folder, _run_name(name)):
+            try:
+                with hdf5.open_weights(path):
+                    return CheckpointPath(path)
+            except ValueError as error:
+                logger.warning("find_last passes over a checkpoint: %s", error)
     raise FileNotFoundError(
-        f"no checkpoint of a run named {name!r} in {folder}; train first, or name a weight file."
+        f"no checkpoint of a run named {name!r} in {Path(model_dir)}; train first, or name a "
+        "weight file."
     )
+
+
+def _run_folders(model_dir: PathLike, run_name: str) -> list[Path]:
+    """Folders of the runs of a name, the last run first."""
+    named = _folder_names(run_name)
+    found = []
+    for path in Path(model_dir).glob("*"):
+        match = named.fullmatch(path.name)
+        if match and path.is_dir():
+            found.append((match["minute"], int(match["number"] or 1), path))
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def _checkpoints(folder: Path, run_name: str) -> list[Path]:
+    """Checkpoints in a run's folder, the last epoch first."""
+    named = _checkpoint_names(run_name)
+    found = [(match, path) for path in folder.iterdir() if (match := named.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match["epoch"]), path) for match, path in found)][::-1]
+
+
+def _folder_names(run_name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(run_name) + _BEGAN)
+
+
+def _checkpoint_names(run_name: str) -> re.Pattern[str]:
+    return re.compile(rf"mask_rcnn_{re.escape(run_name)}_(?P<epoch>\d+)\.h5")
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """Names for a folder: as it is, then with the numbers 2, 3 and so on."""
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}_{number}"
+        number += 1
+
+
+def _run_name(name: str | None) -> str:
+    run_name = str(name).lower()
+    if "/" in run_name or "\\" in run_name:
+        raise ValueError(
+            f"NAME is {name!r}; folders and checkpoints carry it, so it may hold no slash. "
+            "Runs are kept apart in folders by model_dir."
+        )
+    return run_name
+
+
+def _is_config_or_absent(path: str) -> bool:
+    """Is there no file, or one with the settings of a Config, whose names are in upper case?"""
+    if not os.path.exists(path):
+        return True
+    try:
+        values = read_json(path)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and all(name.isupper() for name in values)

@@ -1,15 +1,15 @@
-"""Which layers train: presets, and regular expressions of layer names."""
+"""Which layers train: presets and regular expressions of layer names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import keras
 
 _HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 
-
-# What `train(layers=…)` means: regular expressions for the names of layers.
+# Regular expressions of layer names, by the names that `train(layers=…)` takes.
 LAYER_PRESETS = {
     "heads": _HEADS,
     "5+": rf"(res5.*)|(bn5.*)|{_HEADS}",
@@ -20,17 +20,17 @@ LAYER_PRESETS = {
 
 
 def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
-    """Let exactly the layers whose whole name matches train.
+    """Make the layers trainable whose whole name matches, and freeze all others.
 
     Args:
-        model: layers of models inside it are looked at one by one.
-        layer_regex: a regular expression or the name of a preset, see LAYER_PRESETS.
+        model: layers of nested models are matched one by one.
+        layer_regex: a regular expression, or the name of a preset in LAYER_PRESETS.
 
     Returns:
         Names of the layers with weights that train now.
 
     Raises:
-        ValueError: no regular expression, or one that matches no layer with weights.
+        ValueError: it is no regular expression, or it matches no layer with weights.
     """
     expression = LAYER_PRESETS.get(layer_regex, layer_regex)
     try:
@@ -52,7 +52,7 @@ def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
     return selected
 
 
-def _layers_with_weights(model: keras.Model):
+def _layers_with_weights(model: keras.Model) -> Iterator[keras.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers_with_weights(layer)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mrcnn.files import written_beside
 from mrcnn.messages import listed
+from mrcnn.types import PathLike
 from mrcnn.weights import hdf5
 from mrcnn.weights.hdf5 import h5_path
 from mrcnn.weights.layers import keras2_layers
@@ -30,6 +31,8 @@ def save_checkpoint(model: keras.Model, filepath: str | os.PathLike) -> None:
     with written_beside(path) as temporary, h5py.File(temporary, "w") as file:
         hdf5.write_layers(file, keras2_layers(model))
         hdf5.write_group(file.create_group("optimizer_weights"), state)
+        random_state = {name: np.asarray(v) for name, v in _random_variables(model).items()}
+        hdf5.write_group(file.create_group("random_state"), random_state)
 
 
 def load_optimizer(model: keras.Model, filepath: str | os.PathLike) -> None:
@@ -59,6 +62,41 @@ def load_optimizer(model: keras.Model, filepath: str | os.PathLike) -> None:
         arrays = hdf5.read_arrays([stored[name] for name in variables])
     for variable, array in zip(variables.values(), arrays, strict=True):
         variable.assign(array)
+
+
+def load_random_state(model: keras.Model, filepath: PathLike) -> None:
+    """Restore the state of the model's random generators from a file of `save_checkpoint`.
+
+    Checkpoints of release 0.1 and of other programs hold none; the state stays as it is then.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds the state of other generators.
+    """
+    variables = _random_variables(model)
+    with hdf5.open_weights(filepath) as file:
+        if "random_state" not in file:
+            return
+        stored = hdf5.read_group(file["random_state"])
+        if {name: d.shape for name, d in stored.items()} != {
+            name: tuple(v.shape) for name, v in variables.items()
+        }:
+            raise ValueError(
+                f"the random state in {filepath} is that of {len(stored)} generators, and this "
+                f"model has {len(variables)}"
+            )
+        arrays = hdf5.read_arrays([stored[name] for name in variables])
+    for variable, array in zip(variables.values(), arrays, strict=True):
+        variable.assign(array)
+
+
+def _random_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The state of the model's random generators, `[2]` each, numbered in the model's order.
+
+    Keras numbers the generators of a process, so their own names differ between processes.
+    """
+    states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    return {f"generator_{number}": state for number, state in enumerate(states)}
 
 
 def _optimizer_variables(model: keras.Model) -> dict[str, keras.Variable]:
