@@ -64,6 +64,8 @@ def fit(
     if epochs <= run.epoch:
         return _empty_history(model)
     check_same_classes(train_dataset, val_dataset)
+    if epochs <= run.epoch:
+        return _empty_history(model)
     shard = (distribution.worker_index(), distribution.worker_count())
     train_loader = BatchLoader(
         train_dataset,
