@@ -38,7 +38,7 @@ def fit(
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`.
 
-    Each of several workers reads its part of every batch; the batch is BATCH_SIZE images per
+    Each of several workers reads its shard of every batch; the batch is BATCH_SIZE images per
     worker. Only the first worker writes checkpoints, the Config and TensorBoard's events.
 
     Args:
@@ -61,9 +61,9 @@ def fit(
         FloatingPointError: the training diverged.
         ValueError: a data set or an argument that cannot be used.
     """
+    check_same_classes(train_dataset, val_dataset)
     if epochs <= run.epoch:
         return _empty_history(model)
-    check_same_classes(train_dataset, val_dataset)
     if epochs <= run.epoch:
         return _empty_history(model)
     shard = (distribution.worker_index(), distribution.worker_count())
@@ -86,7 +86,7 @@ def fit(
     _begin(run, config, custom)
     _resume(model, run)
     set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
-    is_first = distribution.worker_index() == 0
+    is_first = shard[0] == 0
     callbacks = [
         *_weight_averaging(model),
         StopWhereDiverged(run, train_loader),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrcnn import evaluation, training
+from mrcnn import evaluation, losses
 from mrcnn.config import LOSS_NAMES
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import callbacks
@@ -221,14 +221,14 @@ def test_a_resumed_run_goes_on_counting_and_replaces_what_a_killed_one_began(tmp
 def test_all_losses_of_a_training_are_those_of_its_steps(tmp_path, monkeypatch):
     run_eagerly(monkeypatch)
     seen = []
-    five_losses = training.five_losses
+    all_losses = losses.all_losses
 
     def note(outputs):
-        found = five_losses(outputs)
+        found = all_losses(outputs)
         seen.append([float(found[name]) for name in LOSS_NAMES])
         return found
 
-    monkeypatch.setattr("mrcnn.training.model.five_losses", note)
+    monkeypatch.setattr(losses, "all_losses", note)
     weighted = {"LOSS_WEIGHTS": {**dict.fromkeys(LOSS_NAMES, 1.0), "rpn_bbox_loss": 0.5}}
     settings = {"STEPS_PER_EPOCH": 3, "VALIDATION_STEPS": 1, "WEIGHT_DECAY": 0.0, **weighted}
     keras.utils.set_random_seed(0)

@@ -10,6 +10,7 @@ from keras import ops
 from mrcnn import backend, training, weights
 from mrcnn.config import LOSS_NAMES
 from mrcnn.data.loader import BatchLoader, data_generator
+from mrcnn.losses import all_losses
 from mrcnn.nn import sampling
 from mrcnn.training import build_training_model, compile_model, set_trainable
 from seeded_weights import seeded_weight
@@ -97,7 +98,7 @@ def test_detection_targets_and_losses_are_the_originals(reference_model, batch, 
         found = outputs["target_bbox"][image][rows]
         np.testing.assert_allclose(found, expected["out_target_bbox"][image][:used], atol=1e-4)
 
-    losses = training.five_losses(outputs)
+    losses = all_losses(outputs)
     for name, loss in losses.items():
         np.testing.assert_allclose(float(loss), expected[f"out_{name}"], rtol=1e-5)
 
