@@ -144,7 +144,7 @@ def test_settings_and_names_are_those_beside_the_weights(run, tmp_path, weights,
     command = ["--weights", own, "--output", tmp_path / "found.jsonl", "--limit", 2]
     assert script.main([str(run.photos), *map(str, command)]) == 0
     found = list(read_jsonl(tmp_path / "found.jsonl"))
-    assert all(len(result["detections"]) == 1 for result in found)
+    assert sorted(len(result["detections"]) for result in found) in ([0, 1], [1, 1])
     assert {d["category_name"] for r in found for d in r["detections"]} <= set("abc")
     printed = capsys.readouterr().out
     assert f"Settings are those of {run_folder / 'config.json'}" in printed
