@@ -71,6 +71,7 @@ weights.imagenet
 weights.by_name
 weights.checkpoint
 weights.network
+weights.start
 weights
 training.optimizers
 training.distribution
