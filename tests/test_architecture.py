@@ -64,10 +64,14 @@ execution.training_pass
 execution.detection_pass
 losses
 weights.layers
+weights.variables
+weights.hdf5_tree
 weights.hdf5
 weights.pickles
+weights.torch_resnet
 weights.torch_files
 weights.imagenet
+weights.resnets
 weights.by_name
 weights.checkpoint
 weights.network

@@ -35,7 +35,7 @@ plain_values = st.recursive(
     | st.binary(),
     lambda inner: st.lists(inner)
     | st.lists(inner).map(tuple)
-    | st.dictionaries(st.text() | st.integers(), inner),
+    | st.dictionaries(st.text() | st.integers(-(2**32), 2**32), inner),
 )  # fmt: skip
 
 
