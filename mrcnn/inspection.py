@@ -19,6 +19,7 @@ from keras import KerasTensor, layers, ops
 from mrcnn.execution.graph_record import call_of, calls_before
 from mrcnn.nn.proposals import ProposalLayer
 from mrcnn.types import Tensor
+from mrcnn.weights.layers import layers_with_weights
 
 # Outputs of ProposalSteps under the names that the original gave to the operations in its "ROI".
 STEP_NAMES = (
@@ -41,13 +42,7 @@ def find_trainable_layer(layer: keras.Layer) -> keras.Layer:
 
 def get_trainable_layers(model: keras.Model) -> list[keras.Layer]:
     """All layers with weights, those of models inside the model one by one, frozen or not."""
-    found = []
-    for layer in map(find_trainable_layer, model.layers):
-        if isinstance(layer, keras.Model):
-            found += get_trainable_layers(layer)
-        elif layer.weights:
-            found.append(layer)
-    return found
+    return [find_trainable_layer(layer) for layer in layers_with_weights(model)]
 
 
 # ---- Tensors by name -------------------------------------------------------------------------

@@ -7,10 +7,7 @@ original give a layer a Config, or work image by image. Only `mrcnn.model`, `mrc
 
 from __future__ import annotations
 
-import shutil
-import urllib.request
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,13 +15,9 @@ from keras import ops
 
 from mrcnn import losses
 from mrcnn.config import Config
-from mrcnn.files import written_beside
 from mrcnn.geometry import boxes
 from mrcnn.nn import detections, proposals, sampling
-from mrcnn.types import ArrayOrTensor, PathLike, Tensor
-
-COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
-
+from mrcnn.types import ArrayOrTensor, Tensor
 
 # ---- Layers that take a Config ---------------------------------------------------------------
 
@@ -210,33 +203,6 @@ def batch_slice(
     if not isinstance(per_image[0], (list, tuple)):
         return ops.stack(per_image, axis=0)
     return [ops.stack(list(outputs), axis=0) for outputs in zip(*per_image, strict=True)]
-
-
-def download_trained_weights(coco_model_path: PathLike, verbose: int = 1) -> None:
-    """Download the weights trained on COCO that the original's authors released.
-
-    Args:
-        coco_model_path: the file to write.
-        verbose: 1 prints the path, 0 nothing.
-
-    Raises:
-        OSError: the download failed; the message names the address and the file.
-    """
-    path = Path(coco_model_path).absolute()
-    if verbose:
-        print(f"Downloading the COCO weights to {path} ...")
-    try:
-        with (
-            urllib.request.urlopen(COCO_MODEL_URL) as response,
-            written_beside(path) as temporary,
-            open(temporary, "wb") as file,
-        ):
-            shutil.copyfileobj(response, file)
-    except OSError as error:
-        raise OSError(
-            f"{COCO_MODEL_URL} could not be downloaded ({error}); download it on another machine "
-            f"and copy it to {path}."
-        ) from error
 
 
 # ---- Several devices ---------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from mrcnn.geometry.masks import extract_bboxes as extract_bboxes
 from mrcnn.geometry.masks import minimize_mask as minimize_mask
 from mrcnn.geometry.masks import unmold_mask as unmold_mask
 from mrcnn.geometry.resize import resize as resize
-from mrcnn.legacy import COCO_MODEL_URL as COCO_MODEL_URL
 from mrcnn.legacy import batch_slice as batch_slice
-from mrcnn.legacy import download_trained_weights as download_trained_weights
+from mrcnn.weights.start import COCO_MODEL_URL as COCO_MODEL_URL
+from mrcnn.weights.start import download_trained_weights as download_trained_weights
 
 __all__ = [name for name in dir() if not name.startswith("_")]

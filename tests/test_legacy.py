@@ -171,24 +171,6 @@ def test_small_functions():
     )
 
 
-def test_a_download_that_fails_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(legacy, "COCO_MODEL_URL", (tmp_path / "absent.h5").as_uri())
-    path = tmp_path / "deep" / "coco.h5"
-    with pytest.raises(OSError, match="absent.h5.*coco.h5"):
-        mrcnn.utils.download_trained_weights(path, verbose=0)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_download_arrives_whole(tmp_path, monkeypatch, capsys):
-    source = tmp_path / "there.h5"
-    source.write_bytes(b"weights")
-    monkeypatch.setattr(legacy, "COCO_MODEL_URL", source.as_uri())
-    mrcnn.utils.download_trained_weights(str(tmp_path / "coco.h5"))
-    assert (tmp_path / "coco.h5").read_bytes() == b"weights"
-    assert "coco.h5" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco.h5", "there.h5"]
-
-
 # ---- ParallelModel -------------------------------------------------------------------------------
 
 

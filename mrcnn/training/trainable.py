@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import keras
+
+from mrcnn.weights.layers import layers_with_weights
 
 _HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 
@@ -40,7 +41,7 @@ def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
             f"layers is {layer_regex!r}, no regular expression ({error}); it must be one, or "
             f"one of {', '.join(LAYER_PRESETS)}."
         ) from error
-    weighted = list(_layers_with_weights(model))
+    weighted = layers_with_weights(model)
     selected = [layer.name for layer in weighted if pattern.fullmatch(layer.name)]
     if not selected:
         raise ValueError(
@@ -50,11 +51,3 @@ def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
     for layer in weighted:
         layer.trainable = layer.name in selected
     return selected
-
-
-def _layers_with_weights(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers_with_weights(layer)
-        elif layer.weights:
-            yield layer

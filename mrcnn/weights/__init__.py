@@ -8,7 +8,11 @@ from mrcnn.weights.checkpoint import load_optimizer as load_optimizer
 from mrcnn.weights.checkpoint import save_checkpoint as save_checkpoint
 from mrcnn.weights.imagenet import get_imagenet_weights as get_imagenet_weights
 from mrcnn.weights.imagenet import original_resnet_name as original_resnet_name
+from mrcnn.weights.layers import CLASS_LAYERS as CLASS_LAYERS
 from mrcnn.weights.network import Network as Network
 from mrcnn.weights.network import save_model as save_model
+from mrcnn.weights.start import COCO_MODEL_URL as COCO_MODEL_URL
+from mrcnn.weights.start import download_trained_weights as download_trained_weights
+from mrcnn.weights.start import load_start_weights as load_start_weights
 
 __all__ = [name for name in dir() if not name.startswith("_")]

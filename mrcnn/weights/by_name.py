@@ -1,36 +1,42 @@
 """Weights in and out, matched by layer name.
 
-A *weighted layer* is a layer of the model that holds weights. A nested model such as `rpn_model`
-counts as the layers inside it, a wrapper as itself. `hdf5.py` has the layouts of Keras'
-files, `torch_files.py` reads PyTorch's.
+`layers.py` says which layers count, `hdf5.py` has the layouts of Keras' files, `torch_files.py`
+reads PyTorch's.
 """
 
+from __future__ import annotations
+
+import io
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 from keras import ops
 
 from mrcnn.files import written_beside
 from mrcnn.messages import listed
-from mrcnn.weights import hdf5, torch_files
-from mrcnn.weights.hdf5 import h5_path
+from mrcnn.types import PathLike
+from mrcnn.weights import hdf5, resnets, torch_files
 from mrcnn.weights.imagenet import fold_epsilon, original_resnet_name
 from mrcnn.weights.layers import excluded_layers, keras2_layers, weighted_layers
+from mrcnn.weights.torch_resnet import resnet_weights
+from mrcnn.weights.variables import ArrayInFile, assign, converted, has_only_finite, mismatch
 
 logger = logging.getLogger("mrcnn")
 
-# A layer that ResNet101 has and ResNet50 has not.
-_DEEP_RESNET_LAYER = "res4g_branch2a"
+Arrays = dict[str, list[np.ndarray]]
+
+# An error about shapes describes so many layers, and names them all.
+SHOWN_DIFFERENCES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadReport:
-    """What `load_weights` did, in names of weighted layers.
+    """What `load_weights` did, in names of layers with weights.
 
     Attributes:
         filepath: the file read.
@@ -38,7 +44,9 @@ class LoadReport:
         excluded: layers left alone because `exclude` names them or the model they lie in.
         missing: layers of the model that the file does not hold, left alone.
         unexpected: layers of the file that the model does not have.
-        skipped: what else a checkpoint of PyTorch holds: a classifier, the optimizer's state.
+        skipped: what else a PyTorch checkpoint holds, such as a classifier or the optimizer's
+            state.
+        not_finite: loaded layers in which weights are NaN or infinite.
     """
 
     filepath: str
@@ -47,43 +55,60 @@ class LoadReport:
     missing: list[str]
     unexpected: list[str]
     skipped: list[str] = field(default_factory=list)
+    not_finite: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} layers loaded"]
-        for what in ("excluded", "missing", "unexpected", "skipped"):
-            if names := getattr(self, what):
-                parts.append(f"{len(names)} {what} ({listed(names)})")
+        for what, names in self._left_over().items():
+            parts.append(f"{len(names)} {what} ({listed(names, 4)})")
         return f"{self.filepath}: " + ", ".join(parts)
+
+    def __repr__(self) -> str:
+        counts = [f"{len(names)} {what}" for what, names in self._left_over().items()]
+        parts = [f"{len(self.loaded)} loaded", *counts]
+        return f"<LoadReport of {os.path.basename(self.filepath)}: {', '.join(parts)}>"
+
+    def _left_over(self) -> dict[str, list[str]]:
+        named = {
+            "with NaN or infinite weights": self.not_finite,
+            "excluded": self.excluded,
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "skipped": self.skipped,
+        }
+        return {what: names for what, names in named.items() if names}
 
 
 def load_weights(
     model: keras.Model,
-    filepath: str | os.PathLike,
+    filepath: PathLike,
     by_name: bool = False,
     exclude: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Load weights; either all that fits is loaded or, on an error, nothing.
+    """Load weights; either all that fits is loaded or, on an error, nothing changes.
 
     Args:
-        filepath: Keras 2 `.h5` (weights alone or a full model) or Keras 3 `.weights.h5`. A ResNet
-            under keras.applications' layer names loads into one under the original's. Checkpoints
-            of PyTorch (`.ckpt`, `.pth`, `.pt`, `.bin`) and `.safetensors` of a ResNet load into a
-            BACKBONE of version 1.5, see `torch_files.resnet_weights`.
+        model: the model to fill.
+        filepath: Keras 2 `.h5` (weights alone or a whole model) or Keras 3 `.weights.h5`. A ResNet
+            under keras.applications' layer names loads into one under the original's. PyTorch
+            checkpoints (`.ckpt`, `.pth`, `.pt`, `.bin`) and `.safetensors` of a ResNet load into a
+            BACKBONE of version 1.5, see `torch_resnet.resnet_weights`.
         by_name: False: file and model must hold the same layers. True: load the layers that both
             hold, and log a warning that names the others.
         exclude: names of layers to leave as they are. A nested model's name stands for all layers
             inside it.
 
     Returns:
-        The report, which is also logged.
+        The report, which is also logged: as a warning if layers are missing or unexpected, or hold
+        NaN or infinite weights.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: a `.safetensors` file, and the package safetensors is not installed.
-        ValueError: the file is damaged, holds no weights, or those for another BACKBONE; a layer
-            has another number of weights or other shapes than in the model; by_name=False and the
-            layers differ; by_name=True and no layer is in both; `exclude` names no layer of the
-            model.
+        ValueError: the file is damaged, refers to other files, holds no weights, or those for
+            another BACKBONE; a layer has another number of weights or other shapes than in the
+            model; by_name=False and the layers differ; by_name=True and no layer is in both;
+            `exclude` names no layer of the model.
     """
     layers = weighted_layers(model)
     excluded = excluded_layers(model, exclude or [])
@@ -92,62 +117,37 @@ def load_weights(
     else:
         report, arrays = _read_hdf5(filepath, layers, excluded, by_name)
     for name in report.loaded:
-        for variable, array in zip(layers[name].weights, arrays[name], strict=True):
-            variable.assign(array)
-    level = logging.WARNING if report.missing or report.unexpected else logging.INFO
-    logger.log(level, "%s", report)
+        variables = layers[name].weights
+        arrays[name] = [converted(v, x) for v, x in zip(variables, arrays[name], strict=True)]
+        if not all(map(has_only_finite, arrays[name])):
+            report.not_finite.append(name)
+    for name in report.loaded:
+        assign(layers[name].weights, arrays[name])
+    warn = report.missing or report.unexpected or report.not_finite
+    logger.log(logging.WARNING if warn else logging.INFO, "%s", report)
     return report
 
 
-def _read_hdf5(filepath, layers, excluded, by_name) -> tuple[LoadReport, dict[str, list]]:
-    """The report of what is to be loaded, and its arrays by layer name."""
-    with hdf5.open_weights(filepath) as file:
-        stored, renamed = _with_original_names(hdf5.read_layers(file, whole=layers), layers)
-        report = _compare_names(file.filename, layers, stored, excluded)
-        _require_match(report, by_name)
-        _require_no_older_resnet(report, layers, stored)
-        _require_same_shapes(report, layers, stored)
-        arrays = {name: hdf5.read_arrays(stored[name]) for name in report.loaded}
-    for name in renamed & arrays.keys():
-        arrays[name] = fold_epsilon(layers[name], arrays[name])
-    return report, arrays
-
-
-def _read_checkpoint(filepath, layers, excluded, by_name) -> tuple[LoadReport, dict[str, list]]:
-    """As `_read_hdf5`, of a ResNet in a checkpoint of PyTorch or a safetensors file."""
-    tensors, skipped = torch_files.read_checkpoint(filepath)
-    try:
-        stored, unused = torch_files.resnet_weights(tensors)
-    except ValueError as error:
-        raise ValueError(f"{filepath} does not fit the model: {error}") from None
-    _require_its_backbone(filepath, layers, stored)
-    report = _compare_names(os.fspath(filepath), layers, stored, excluded)
-    report.skipped.extend([*unused, *skipped])
-    _require_match(report, by_name)
-    _require_same_shapes(report, layers, stored)
-    return report, stored
-
-
-def save_weights(model: keras.Model, filepath: str | os.PathLike) -> None:
+def save_weights(model: keras.Model, filepath: PathLike) -> None:
     """Save weights as Keras 2.2.5 did (`.h5`), or in Keras 3's own format (`.weights.h5`).
 
-    The folder is made where it does not exist; a file of that name is replaced when the new one
-    is complete.
+    The folder is made if it does not exist. A file of that name is replaced when the new one is
+    complete.
 
     Raises:
-        ValueError: the name ends in neither.
+        OSError: the file cannot be written, for example because the disk is full.
+        ValueError: the name does not end in `.h5`.
     """
-    path = h5_path(filepath)
-    with written_beside(path) as temporary:
-        if path.name.endswith(".weights.h5"):
-            model.save_weights(temporary)
-        else:
-            with h5py.File(temporary, "w") as file:
-                hdf5.write_layers(file, keras2_layers(model))
+    path = hdf5.h5_path(filepath)
+    if hdf5.is_keras3_name(path):
+        _save_keras3(model, path)
+        return
+    with hdf5.new_file(path) as file:
+        hdf5.write_layers(file, keras2_layers(model))
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give every layer of `target` the weights of the layer of its name in `source`."""
+    """Give every layer of `target` the weights of the layer of the same name in `source`."""
     layers = weighted_layers(source)
     for name, layer in weighted_layers(target).items():
         for mine, theirs in zip(layer.weights, layers[name].weights, strict=True):
@@ -155,20 +155,94 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
             mine.assign(ops.copy(theirs))
 
 
+# ---- Files of Keras --------------------------------------------------------------------------
+
+
+def _read_hdf5(
+    filepath: PathLike,
+    layers: Mapping[str, keras.Layer],
+    excluded: Collection[str],
+    by_name: bool,
+) -> tuple[LoadReport, Arrays]:
+    """The report of what is to be loaded, and its arrays by layer name."""
+    with hdf5.open_weights(filepath) as root:
+        stored, renamed = _with_original_names(hdf5.read_layers(root, whole=layers), layers)
+        report = _compare_names(root.filename, layers, stored, excluded)
+        _require_match(report, by_name)
+        to_load = {name: layers[name] for name in report.loaded}
+        resnets.require_same_version(root.filename, to_load, stored)
+        _require_fit(report, layers, stored)
+        arrays = {name: hdf5.read_arrays(stored[name]) for name in report.loaded}
+    for name in renamed & arrays.keys():
+        arrays[name] = fold_epsilon(layers[name], arrays[name])
+    return report, arrays
+
+
 def _with_original_names(
     stored: hdf5.Layers, layers: Collection[str]
 ) -> tuple[hdf5.Layers, set[str]]:
-    """Layers of a keras.applications ResNet under the original's names, and which these are.
+    """Layers of a keras.applications ResNet under the original's names, and the names changed.
 
-    Only where the model has the new name and not the old one: a model that is built on a
-    keras.applications backbone keeps its names.
+    A layer is renamed only if the model has the original's name and not its own: a model that is
+    built on a keras.applications backbone keeps its names.
     """
     names = {name: name for name in stored}
     for name in stored.keys() - layers:
-        if (new_name := original_resnet_name(name)) in layers:
+        new_name = original_resnet_name(name)
+        if new_name in layers and new_name not in stored:
             names[name] = new_name
     renamed = {new for old, new in names.items() if new != old}
-    return {names[old]: datasets for old, datasets in stored.items()}, renamed
+    return {names[old]: arrays for old, arrays in stored.items()}, renamed
+
+
+class _NamedMemory(io.BytesIO):
+    """Memory that Keras writes a file to, under the name of that file.
+
+    Keras 3.10 and later write HDF5 to such an object. Earlier ones only look at its name, and
+    write the file.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _save_keras3(model: keras.Model, path: Path) -> None:
+    """Let Keras save its own format, through memory: see `hdf5.new_file`."""
+    with written_beside(path) as temporary:
+        memory = _NamedMemory(temporary)
+        model.save_weights(memory)
+        if memory.getbuffer().nbytes:
+            temporary.write_bytes(memory.getbuffer())
+
+
+# ---- Files of PyTorch ------------------------------------------------------------------------
+
+
+def _read_checkpoint(
+    filepath: PathLike,
+    layers: Mapping[str, keras.Layer],
+    excluded: Collection[str],
+    by_name: bool,
+) -> tuple[LoadReport, Arrays]:
+    """As `_read_hdf5`, for a ResNet in a PyTorch checkpoint or a safetensors file."""
+    tensors, skipped = torch_files.read_checkpoint(filepath)
+    try:
+        stored, unused = resnet_weights(tensors)
+    except ValueError as error:
+        raise ValueError(f"{filepath} does not fit the model: {error}") from None
+    resnets.require_version_1_5(filepath, layers, stored)
+    report = _compare_names(os.fspath(filepath), layers, stored, excluded)
+    report.skipped.extend([*unused, *skipped])
+    _require_match(report, by_name)
+    _require_fit(report, layers, stored)
+    return report, stored
+
+
+# ---- File against model ----------------------------------------------------------------------
 
 
 def _compare_names(
@@ -185,6 +259,7 @@ def _compare_names(
 
 
 def _require_match(report: LoadReport, by_name: bool) -> None:
+    """Check that file and model have layers in common; without by_name, all layers."""
     if not by_name and (report.missing or report.unexpected):
         raise ValueError(
             f"{report.filepath} does not fit the model: not in the file: "
@@ -198,64 +273,23 @@ def _require_match(report: LoadReport, by_name: bool) -> None:
         )
 
 
-def _require_its_backbone(
-    filepath: str | os.PathLike, layers: dict[str, keras.Layer], stored: Collection[str]
-) -> None:
-    """The model is the ResNet that the checkpoint was trained as, stride on the 3x3 convolution.
-
-    The original's has the same names with another stride, and would give other numbers.
-    """
-    fits = "resnet101_v1_5" if _DEEP_RESNET_LAYER in stored else "resnet50_v1_5"
-    if "res3a_branch2b" not in layers:
-        found = "has no ResNet"
-    elif not _is_v1_5(layers):
-        found = "has the original's ResNet, its stride on another convolution than PyTorch's"
-    elif (_DEEP_RESNET_LAYER in layers) != (_DEEP_RESNET_LAYER in stored):
-        found = f"has a ResNet{101 if _DEEP_RESNET_LAYER in layers else 50}"
-    else:
-        return
-    raise ValueError(
-        f'{filepath} is a checkpoint for BACKBONE = "{fits}"; this model {found}. Build it with '
-        "that BACKBONE"
-    )
-
-
-def _require_no_older_resnet(
-    report: LoadReport, layers: dict[str, keras.Layer], stored: hdf5.Layers
-) -> None:
-    """A file of the original's ResNet is not loaded into one of version 1.5."""
-    name = "res3a_branch2b"
-    if name in report.loaded and _is_v1_5(layers) and len(stored[name]) == 2:
-        fits = "resnet101" if _DEEP_RESNET_LAYER in stored else "resnet50"
-        raise ValueError(
-            f'{report.filepath} is a file for BACKBONE = "{fits}", whose convolutions have biases; '
-            "this model has PyTorch's ResNet, version 1.5, its stride on another convolution. "
-            "Build it with that BACKBONE"
-        )
-
-
-def _is_v1_5(layers: dict[str, keras.Layer]) -> bool:
-    """Has the model's ResNet the stride where PyTorch has it, on the 3x3 convolution?"""
-    strides = getattr(layers.get("res3a_branch2b"), "strides", None)
-    return strides is not None and tuple(strides) == (2, 2)
-
-
-def _require_same_shapes(
+def _require_fit(
     report: LoadReport,
-    layers: dict[str, keras.Layer],
-    stored: Mapping[str, Sequence[h5py.Dataset | np.ndarray]],
+    layers: Mapping[str, keras.Layer],
+    stored: Mapping[str, Sequence[ArrayInFile]],
 ) -> None:
+    """Check number, shapes and kinds of the weights of each layer to be loaded."""
     differences = {}
     for name in report.loaded:
-        in_file = [dataset.shape for dataset in stored[name]]
-        in_model = [tuple(variable.shape) for variable in layers[name].weights]
-        if in_file != in_model:
-            weights = ", ".join(variable.name for variable in layers[name].weights)
-            differences[name] = (
-                f"{name} ({weights}) is {in_file} in the file, {in_model} in the model"
-            )
+        variables = layers[name].weights
+        if difference := mismatch(variables, stored[name]):
+            weights = ", ".join(variable.name for variable in variables)
+            differences[name] = f"{name} ({weights}) {difference}"
     if differences:
+        more = len(differences) - SHOWN_DIFFERENCES
         raise ValueError(
-            f"{report.filepath} does not fit the model: {'; '.join(differences.values())}. "
+            f"{report.filepath} does not fit the model: "
+            f"{'; '.join(list(differences.values())[:SHOWN_DIFFERENCES])}"
+            f"{f'; and {more} more layers' if more > 0 else ''}. "
             f"To leave these layers as they are: exclude={list(differences)}"
         )

@@ -1,67 +1,76 @@
-"""A checkpoint: a weight file that holds the optimizer's state too."""
+"""A checkpoint: a weight file that also holds what training needs to go on.
 
-import os
+That is the optimizer's state and that of the random generators, each in a group of its own. The
+original and `load_weights` pass over these groups: a checkpoint is a weight file as well.
+"""
+
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping
 
-import h5py
 import keras
 import numpy as np
 
-from mrcnn.files import written_beside
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 from mrcnn.weights import hdf5
-from mrcnn.weights.hdf5 import h5_path
+from mrcnn.weights.hdf5_tree import StoredArray
 from mrcnn.weights.layers import keras2_layers
+from mrcnn.weights.variables import assign, converted, mismatch
+
+OPTIMIZER_GROUP = "optimizer_weights"
+RANDOM_GROUP = "random_state"
+
+Variables = dict[str, keras.Variable]
 
 
-def save_checkpoint(model: keras.Model, filepath: str | os.PathLike) -> None:
-    """Save weights as `save_weights` does to `.h5`, and the optimizer's state beside them.
-
-    The state lies in a group `optimizer_weights`, which the original and `load_weights` pass
-    over: a checkpoint is a weight file as well.
+def save_checkpoint(model: keras.Model, filepath: PathLike) -> None:
+    """Save weights as `save_weights` does to `.h5`, with the optimizer's and the random state.
 
     Raises:
+        OSError: the file cannot be written, for example because the disk is full.
         ValueError: the model is not compiled, or the name does not end in `.h5`.
     """
-    path = h5_path(filepath)
-    if path.name.endswith(".weights.h5"):
+    path = hdf5.h5_path(filepath)
+    if hdf5.is_keras3_name(path):
         raise ValueError(f"the name of a checkpoint ends in .h5, not in .weights.h5: {path}")
-    state = {name: np.asarray(v) for name, v in _optimizer_variables(model).items()}
-    with written_beside(path) as temporary, h5py.File(temporary, "w") as file:
+    states = {
+        OPTIMIZER_GROUP: _optimizer_variables(model),
+        RANDOM_GROUP: _random_variables(model),
+    }
+    with hdf5.new_file(path) as file:
         hdf5.write_layers(file, keras2_layers(model))
-        hdf5.write_group(file.create_group("optimizer_weights"), state)
-        random_state = {name: np.asarray(v) for name, v in _random_variables(model).items()}
-        hdf5.write_group(file.create_group("random_state"), random_state)
+        for group, variables in states.items():
+            arrays = {name: np.asarray(variable) for name, variable in variables.items()}
+            hdf5.write_group(file.create_group(group), arrays)
 
 
-def load_optimizer(model: keras.Model, filepath: str | os.PathLike) -> None:
+def load_optimizer(model: keras.Model, filepath: PathLike) -> None:
     """Restore the optimizer's state (step count, momentum) from a file of `save_checkpoint`.
 
-    The learning rate stays as compiled. The optimizer must be built, for the same trainable
-    weights as when the file was written.
+    The learning rate stays as compiled. The optimizer must be built for the same trainable weights
+    as when the file was written.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds no optimizer state, or that of other variables.
+        ValueError: the file is damaged, holds no optimizer state, or that of other variables;
+            nothing changes then.
     """
     variables = _optimizer_variables(model)
-    with hdf5.open_weights(filepath) as file:
-        if "optimizer_weights" not in file:
+    with hdf5.open_weights(filepath) as root:
+        group = root.group(OPTIMIZER_GROUP)
+        if group is None:
             raise ValueError(f"{filepath} holds no optimizer state; save_checkpoint writes it")
-        stored = hdf5.read_group(file["optimizer_weights"])
-        in_file = {(name, dataset.shape) for name, dataset in stored.items()}
-        in_model = {(name, tuple(v.shape)) for name, v in variables.items()}
-        if in_file != in_model:
-            differing = sorted({name for name, _ in in_file ^ in_model})
+        stored = hdf5.read_group(group)
+        if differing := _differing(variables, stored):
             raise ValueError(
                 f"the optimizer state in {filepath} is not that of this model, compiled for the "
                 "same layers and built (optimizer.build(model.trainable_variables)); they differ "
                 f"in {listed(differing)}"
             )
-        arrays = hdf5.read_arrays([stored[name] for name in variables])
-    for variable, array in zip(variables.values(), arrays, strict=True):
-        variable.assign(array)
+        arrays = _read(variables, stored)
+    assign(list(variables.values()), arrays)
 
 
 def load_random_state(model: keras.Model, filepath: PathLike) -> None:
@@ -71,26 +80,38 @@ def load_random_state(model: keras.Model, filepath: PathLike) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds the state of other generators.
+        ValueError: the file is damaged, or holds the state of other generators; nothing changes
+            then.
     """
     variables = _random_variables(model)
-    with hdf5.open_weights(filepath) as file:
-        if "random_state" not in file:
+    with hdf5.open_weights(filepath) as root:
+        group = root.group(RANDOM_GROUP)
+        if group is None:
             return
-        stored = hdf5.read_group(file["random_state"])
-        if {name: d.shape for name, d in stored.items()} != {
-            name: tuple(v.shape) for name, v in variables.items()
-        }:
+        stored = hdf5.read_group(group)
+        if _differing(variables, stored):
             raise ValueError(
                 f"the random state in {filepath} is that of {len(stored)} generators, and this "
                 f"model has {len(variables)}"
             )
-        arrays = hdf5.read_arrays([stored[name] for name in variables])
-    for variable, array in zip(variables.values(), arrays, strict=True):
-        variable.assign(array)
+        arrays = _read(variables, stored)
+    assign(list(variables.values()), arrays)
 
 
-def _random_variables(model: keras.Model) -> dict[str, keras.Variable]:
+def _differing(variables: Variables, stored: Mapping[str, StoredArray]) -> list[str]:
+    """Names that only one of both has, or whose shapes or kinds differ."""
+    both = variables.keys() & stored.keys()
+    unlike = {name for name in both if mismatch([variables[name]], [stored[name]])}
+    return sorted(unlike | (variables.keys() ^ stored.keys()))
+
+
+def _read(variables: Variables, stored: Mapping[str, StoredArray]) -> list[np.ndarray]:
+    """The values for the variables, in their order."""
+    arrays = hdf5.read_arrays([stored[name] for name in variables])
+    return [converted(v, array) for v, array in zip(variables.values(), arrays, strict=True)]
+
+
+def _random_variables(model: keras.Model) -> Variables:
     """The state of the model's random generators, `[2]` each, numbered in the model's order.
 
     Keras numbers the generators of a process, so their own names differ between processes.
@@ -99,7 +120,7 @@ def _random_variables(model: keras.Model) -> dict[str, keras.Variable]:
     return {f"generator_{number}": state for number, state in enumerate(states)}
 
 
-def _optimizer_variables(model: keras.Model) -> dict[str, keras.Variable]:
+def _optimizer_variables(model: keras.Model) -> Variables:
     """The optimizer's variables but the learning rate, by path: `sgd/conv1_kernel_momentum`."""
     if getattr(model, "optimizer", None) is None:
         raise ValueError("the model has no optimizer; compile it first")

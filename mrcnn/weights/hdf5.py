@@ -1,11 +1,14 @@
 """The layouts of Keras' weight files; h5py and NumPy only.
 
-Read are Keras 2 `.h5` (weights alone, or a full model with the weights in its group
-`model_weights`) and Keras 3 `.weights.h5`; which of them a file is shows from its content.
-Written is the layout of Keras 2.2.5, the last that the original could read.
+Read are Keras 2 `.h5` (weights alone, or a whole model with the weights in its group
+`model_weights`) and Keras 3 `.weights.h5`; the content decides which of them a file is. Written is
+the layout of Keras 2.2.5, the last one that the original could read.
 """
 
-import os
+from __future__ import annotations
+
+import io
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +16,29 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mrcnn.files import write_bytes
+from mrcnn.messages import shortened
+from mrcnn.types import PathLike
+from mrcnn.weights.hdf5_tree import StoredArray, StoredGroup, read_tree
+
 # An HDF5 attribute holds at most 64 KB; Keras splits a longer list of names at this many bytes.
 ATTRIBUTE_LIMIT = 64512
 
-Layers = dict[str, list[h5py.Dataset]]
-"""Weights by layer name, in the order of the layer's own: views on an open file."""
+# Weights by layer name, in the order of the layer's own weights; they are read from an open file.
+Layers = dict[str, list[StoredArray]]
+
+
+# ---- Reading ---------------------------------------------------------------------------------
 
 
 @contextmanager
-def open_weights(filepath: str | os.PathLike) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+def open_weights(filepath: PathLike) -> Iterator[StoredGroup]:
+    """Open an HDF5 file for reading: its root, with every object in it checked.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no HDF5 file, or a damaged one.
+        ValueError: it is no HDF5 file, a damaged one, or one that refers to other files or links
+            to itself, see `hdf5_tree.read_tree`.
     """
     path = Path(filepath)
     if not path.exists():
@@ -35,51 +47,180 @@ def open_weights(filepath: str | os.PathLike) -> Iterator[h5py.File]:
         raise ValueError(f"{path} is no HDF5 weight file: {_describe_content(path)}")
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is damaged, perhaps cut off in a copy ({error})") from error
+    except PermissionError:
+        raise
+    except Exception as error:  # as in hdf5_tree.damage_named
+        raise ValueError(
+            f"{path} is damaged, perhaps cut off in a copy ({shortened(error, 200)})"
+        ) from error
     with file:
-        yield file
+        yield read_tree(file, str(path))
 
 
-def read_layers(file: h5py.File, whole: Collection[str]) -> Layers:
-    """The layers of the file that hold weights; a nested model counts as the layers inside it.
+def read_layers(root: StoredGroup, whole: Collection[str]) -> Layers:
+    """The layers of a file that hold weights; a nested model counts as the layers inside it.
 
     Args:
-        whole: names of layers that are one even where their weights are named after several.
+        root: of the file.
+        whole: names of layers that are one layer even if their weights are named after several.
 
     Raises:
         ValueError: the file holds no Keras weights, or damaged ones.
     """
-    root = file["model_weights"] if "model_weights" in file else file
-    if "layer_names" in root.attrs or "layer_names0" in root.attrs:
-        layers = _keras2_layers(root, whole)
-    elif "layers" in root:
+    root = root.group("model_weights") or root
+    layer_names = _read_names(root, "layer_names")
+    if layer_names is not None:
+        layers = _keras2_layers(root, layer_names, whole)
+    elif "layers" in root.children:
         layers = _keras3_layers(root)
     else:
         layers = {}
     if not layers:
-        raise ValueError(f"{file.filename} is an HDF5 file, but holds no Keras weights")
+        raise ValueError(f"{root.filename} is an HDF5 file, but holds no Keras weights")
     return layers
 
 
-def read_group(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    """The weights of one group in the order of its attribute `weight_names`."""
-    return {name: _dataset(group, name) for name in _read_names(group, "weight_names")}
-
-
-def read_arrays(datasets: Sequence[h5py.Dataset]) -> list[np.ndarray]:
-    """The values, read from the file.
+def read_group(group: StoredGroup) -> dict[str, StoredArray]:
+    """The weights of one group in the order of its attribute `weight_names`.
 
     Raises:
-        ValueError: they cannot be read; the file is damaged.
+        ValueError: a weight that the attribute names is not there.
     """
-    try:
-        return [np.asarray(dataset) for dataset in datasets]
-    except OSError as error:
-        raise ValueError(f"{datasets[0].file.filename} is damaged ({error})") from error
+    arrays = {}
+    for name in _read_names(group, "weight_names") or []:
+        array = group.find(name)
+        if not isinstance(array, StoredArray):
+            raise ValueError(f"{group.filename} is damaged: the weight {shortened(name)} is gone")
+        arrays[name] = array
+    return arrays
 
 
-def write_layers(file: h5py.File, layers: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def read_arrays(stored: Sequence[StoredArray]) -> list[np.ndarray]:
+    """The numbers of several arrays.
+
+    Raises:
+        ValueError: they are no numbers, or cannot be read.
+    """
+    return [array.read() for array in stored]
+
+
+def _keras2_layers(root: StoredGroup, names: Sequence[str], whole: Collection[str]) -> Layers:
+    """Keras 2: one group per layer, its weights in the order of the attribute `weight_names`.
+
+    A nested model is one group. Its weights are named `layer/weight`, and the trainable ones come
+    first: these names, not positions, tell the layers inside apart.
+    """
+    if root.texts("backend") == ["theano"]:
+        raise ValueError(f"{root.filename} was written by Theano, whose kernels are flipped")
+    layers: Layers = {}
+    for name in dict.fromkeys(names):
+        group = root.group(name)
+        if group is None:
+            raise ValueError(
+                f"{root.filename} is damaged: the group of layer {shortened(name)} is gone"
+            )
+        arrays = read_group(group).values()
+        owners = [array.name.split("/")[-2] for array in arrays]
+        nested = len(set(owners)) > 1 and name not in whole
+        for owner, array in zip(owners, arrays, strict=True):
+            layers.setdefault(owner if nested else name, []).append(array)
+    return layers
+
+
+def _keras3_layers(root: StoredGroup) -> Layers:
+    """Keras 3: one group `<class>_<n>` per layer; its group `vars` has the layer's name."""
+    layers: Layers = {}
+    for group in _groups_in(root, "layers"):
+        if "layers" in group.children:
+            layers |= _keras3_layers(group)
+        elif arrays := _keras3_arrays(group):
+            variables = group.group("vars")
+            name = variables.texts("name") if variables else None
+            if not name:
+                raise ValueError(
+                    f"{root.filename} names no layers, as Keras before 3.6 wrote it: load it "
+                    "with keras_model.load_weights into the same network and save it again"
+                )
+            layers[name[0]] = arrays
+    return layers
+
+
+def _keras3_arrays(group: StoredGroup) -> list[StoredArray]:
+    """A layer's own weights by their numbers, then those of the layer it wraps."""
+    own: dict[int, StoredArray] = {}
+    inner = []
+    for name, child in group.children.items():
+        if name != "vars":
+            if isinstance(child, StoredGroup) and (arrays := _keras3_arrays(child)):
+                inner.append(arrays)
+            continue
+        for key, array in child.children.items() if isinstance(child, StoredGroup) else ():
+            if not isinstance(array, StoredArray) or not re.fullmatch("[0-9]{1,9}", key):
+                raise ValueError(
+                    f"{group.filename} is damaged: {shortened(array.name)} is no weight"
+                )
+            own[int(key)] = array
+    if len(inner) > 1:
+        raise ValueError(
+            f"{group.filename} holds a layer made of several ({shortened(group.name)}), whose "
+            "order the format does not keep: save these weights as .h5 instead"
+        )
+    return [own[number] for number in sorted(own)] + (inner[0] if inner else [])
+
+
+def _groups_in(root: StoredGroup, name: str) -> list[StoredGroup]:
+    """The groups inside the group of this name, and nothing else."""
+    group = root.group(name)
+    children = list(group.children.values()) if group else []
+    groups = [child for child in children if isinstance(child, StoredGroup)]
+    if group is None or len(groups) != len(children):
+        raise ValueError(f"{root.filename} is damaged: {name} is no group of layers")
+    return groups
+
+
+def _read_names(group: StoredGroup, attribute: str) -> list[str] | None:
+    """A list of names, which Keras splits into `<attribute>0`, `<attribute>1`, … if it is long."""
+    names = group.texts(attribute)
+    if names is not None:
+        return names
+    parts: list[list[str]] = []
+    while (part := group.texts(f"{attribute}{len(parts)}")) is not None:
+        parts.append(part)
+    return [name for part in parts for name in part] if parts else None
+
+
+def _describe_content(path: Path) -> str:
+    """What a file that is no HDF5 file seems to be."""
+    if path.is_dir():
+        return "it is a folder"
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer to one, fetched with `git lfs pull`"
+    if start.startswith(b"PK"):
+        return "it is a zip archive; save a .keras model's weights with save_weights"
+    return f"it begins with {start[:16]!r}"
+
+
+# ---- Writing ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def new_file(path: PathLike) -> Iterator[h5py.File]:
+    """An HDF5 file in memory; it is written to `path` when all went well.
+
+    HDF5 ends the process with a signal if the disk is full when it closes a file; memory and plain
+    writes raise an OSError.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        yield file
+    write_bytes(path, memory.getbuffer())
+
+
+def write_layers(file: h5py.Group, layers: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write {layer: {weight name: array}} as Keras 2.2.5 did."""
     _write_names(file, "layer_names", list(layers))
     # Whichever backend is in use, its kernels lie as TensorFlow's do. Keras 2 calls `decode` on
@@ -97,86 +238,21 @@ def write_group(group: h5py.Group, arrays: Mapping[str, np.ndarray]) -> None:
         group[name] = array
 
 
-def _describe_content(path: Path) -> str:
-    if path.is_dir():
-        return "it is a folder"
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        return "it is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer to one, fetched with `git lfs pull`"
-    if start.startswith(b"PK"):
-        return "it is a zip archive; save a .keras model's weights with save_weights"
-    return f"it begins with {start[:16]!r}"
+def h5_path(filepath: PathLike) -> Path:
+    """The path, after a check that its name ends as that of a weight file to write.
 
-
-def _keras2_layers(root: h5py.Group, whole: Collection[str]) -> Layers:
-    """Keras 2: a group a layer, its weights in the order of the attribute `weight_names`.
-
-    A nested model is one group, its weights named `layer/weight` and the trainable ones first:
-    the layers inside are told apart by these names, not by position.
+    Raises:
+        ValueError: the name does not end in `.h5`.
     """
-    if _decode(root.attrs.get("backend", "")) == "theano":
-        raise ValueError(f"{root.file.filename} was written by Theano, whose kernels are flipped")
-    layers: Layers = {}
-    for name in _read_names(root, "layer_names"):
-        if name not in root:
-            raise ValueError(f"{root.file.filename} is damaged: the group of layer {name} is gone")
-        datasets = read_group(root[name]).values()
-        owners = [dataset.name.split("/")[-2] for dataset in datasets]
-        nested = len(set(owners)) > 1 and name not in whole
-        for owner, dataset in zip(owners, datasets, strict=True):
-            layers.setdefault(owner if nested else name, []).append(dataset)
-    return layers
+    path = Path(filepath)
+    if path.suffix != ".h5":
+        raise ValueError(f"the name of a weight file ends in .h5 or .weights.h5, received {path}")
+    return path
 
 
-def _keras3_layers(root: h5py.Group) -> Layers:
-    """Keras 3: a group `<class>_<n>` a layer, its name an attribute of the group `vars` inside."""
-    layers: Layers = {}
-    for group in root["layers"].values():
-        if "layers" in group:
-            layers |= _keras3_layers(group)
-        elif datasets := _keras3_datasets(group):
-            name = group["vars"].attrs.get("name")
-            if name is None:
-                raise ValueError(
-                    f"{root.file.filename} names no layers, as Keras before 3.6 wrote it: load it "
-                    "with keras_model.load_weights into the same network and save it again"
-                )
-            layers[_decode(name)] = datasets
-    return layers
-
-
-def _keras3_datasets(group: h5py.Group) -> list[h5py.Dataset]:
-    """A layer's own weights, numbered, then those of the layer it wraps."""
-    own = [group["vars"][key] for key in sorted(group["vars"], key=int)] if "vars" in group else []
-    inner = [_keras3_datasets(child) for key, child in group.items() if key != "vars"]
-    inner = [datasets for datasets in inner if datasets]
-    if len(inner) > 1:
-        raise ValueError(
-            f"{group.file.filename} holds a layer made of several ({group.name}), whose order the "
-            "format does not keep: save these weights as .h5 instead"
-        )
-    return own + sum(inner, [])
-
-
-def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    if not isinstance(group.get(name), h5py.Dataset):
-        raise ValueError(f"{group.file.filename} is damaged: the weight {name} is gone")
-    return group[name]
-
-
-def _read_names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names, which Keras splits over `<attribute>0`, `<attribute>1`, … where long."""
-    if attribute in group.attrs:
-        return [_decode(name) for name in group.attrs[attribute]]
-    names: list[str] = []
-    part = 0
-    while f"{attribute}{part}" in group.attrs:
-        names += [_decode(name) for name in group.attrs[f"{attribute}{part}"]]
-        part += 1
-    return names
+def is_keras3_name(filepath: PathLike) -> bool:
+    """Does the name end as that of a weight file in Keras 3's own format?"""
+    return str(filepath).endswith(".weights.h5")
 
 
 def _write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:
@@ -187,14 +263,3 @@ def _write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> Non
     size = max(1, ATTRIBUTE_LIMIT // encoded.itemsize)
     for part, start in enumerate(range(0, len(encoded), size)):
         group.attrs[f"{attribute}{part}"] = encoded[start : start + size]
-
-
-def _decode(text: str | bytes) -> str:
-    return text.decode("utf8") if isinstance(text, bytes) else text
-
-
-def h5_path(filepath: str | os.PathLike) -> Path:
-    path = Path(filepath)
-    if path.suffix != ".h5":
-        raise ValueError(f"the name of a weight file ends in .h5 or .weights.h5, received {path}")
-    return path

@@ -1,4 +1,6 @@
-"""Keras' ImageNet files of the ResNets: where they come from, and what their layers are called."""
+"""Keras' ImageNet files of the ResNets: where they come from, and the names of their layers."""
+
+from __future__ import annotations
 
 import hashlib
 import logging
@@ -12,35 +14,31 @@ import numpy as np
 
 logger = logging.getLogger("mrcnn")
 
-
-# keras.applications builds its ResNets with this epsilon in every batch normalisation.
-_KERAS_RESNET_EPSILON = 1.001e-5
-
-
-_KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)")
-
-
-# Address and MD5 as in keras/src/applications/resnet.py; the first MD5 is what the address serves.
-# The second is the file of deep-learning-models v0.2, which the original downloaded under the same
-# name: older Keras caches still hold it, and it serves as well.
+# Address and MD5 as in keras/src/applications/resnet.py; the address serves the file of the first
+# MD5. The second one is the file of deep-learning-models v0.2, which the original downloaded under
+# the same name: older Keras caches still hold it, and it serves as well.
 _IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-
-
 _IMAGENET_MD5 = {
     "resnet50": ("4d473c1dd8becc155b73f8504c6f6626", "a268eb855778b3df3c7506639542a6af"),
     "resnet101": ("88cf7a10940856eca736dc7b7e228a21",),
 }
+# keras.applications builds its ResNets with this epsilon in every batch normalisation.
+_KERAS_RESNET_EPSILON = 1.001e-5
+_KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d{1,2})_([0-3])_(conv|bn)")
 
 
 def get_imagenet_weights(architecture: str) -> str:
-    """Path of Keras' ImageNet weights of "resnet50" or "resnet101", without the classifier.
+    """Path of Keras' ImageNet weights without the classifier.
 
     The file is downloaded once into the folder `models` of Keras' cache (`KERAS_HOME`, or
-    `~/.keras`). One that already lies there is used, with a warning if it is not the published one;
-    no network is needed then.
+    `~/.keras`). A file that already lies there is used without network, with a warning if it is
+    not the published one.
+
+    Args:
+        architecture: "resnet50" or "resnet101".
 
     Raises:
-        ValueError: another architecture.
+        ValueError: there are no weights for this architecture.
         OSError: the download failed; the message says which file to put where.
     """
     if not isinstance(architecture, str) or architecture not in _IMAGENET_MD5:
@@ -72,9 +70,13 @@ def get_imagenet_weights(architecture: str) -> str:
 
 
 def original_resnet_name(name: str) -> str:
-    """The original's name of the ResNet layer that keras.applications calls `name`.
+    """The original's name of a ResNet layer of keras.applications.
 
-    `conv4_block23_2_conv` is `res4w_branch2b`; names of other patterns stay as they are.
+    Args:
+        name: for example `conv4_block23_2_conv`, which is `res4w_branch2b`.
+
+    Returns:
+        The original's name; other names stay as they are.
     """
     if name in ("conv1_conv", "conv1_bn"):
         return {"conv1_conv": "conv1", "conv1_bn": "bn_conv1"}[name]
@@ -88,12 +90,16 @@ def original_resnet_name(name: str) -> str:
 
 
 def fold_epsilon(layer: keras.Layer, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Make a batch normalisation trained with Keras' ResNet epsilon exact under the layer's own.
+    """Adapt a batch normalisation trained with Keras' ResNet epsilon to the layer's own epsilon.
 
     In inference the layer divides by sqrt(variance + epsilon). The original's epsilon is 1e-3, a
-    hundred times the 1.001e-5 these files were trained with: unchanged variances would scale down
-    every channel that varies little. So the difference goes into the variance; that may turn
+    hundred times the 1.001e-5 of these files: unchanged variances would scale down every channel
+    that varies little. So the difference is added to the variance. The variance may become
     negative, the sum never does.
+
+    Args:
+        layer: the layer that takes the weights; arrays of other layers stay as they are.
+        arrays: gamma, beta, mean, variance.
     """
     if not isinstance(layer, keras.layers.BatchNormalization):
         return arrays
@@ -106,8 +112,8 @@ def _compare_checksum(path: Path, checksums: Sequence[str]) -> None:
     received = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if received not in checksums:
         logger.warning(
-            "%s has MD5 %s, not %s: not the published file, or not all of it; delete it to "
-            "download that one",
+            "%s has MD5 %s, not %s: it is not the published file, or not all of it; delete it to "
+            "download the published one",
             path,
             received,
             " or ".join(checksums),

@@ -1,4 +1,9 @@
-"""The layers of a model that hold weights, by name: the one place that walks them."""
+"""The layers of a model that hold weights: the one place that walks a model's layers.
+
+A nested model such as `rpn_model` counts as the layers inside it, a wrapper as one layer.
+"""
+
+from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -6,30 +11,51 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
+# The layers whose shapes depend on the number of classes. Leave them out to load weights that were
+# trained for other classes: `load_weights(path, by_name=True, exclude=CLASS_LAYERS)`.
+CLASS_LAYERS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
 
-def _walk(model: keras.Model) -> Iterator[keras.Layer]:
-    """All layers, a nested model followed by the layers inside it."""
+
+def all_layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """All layers; a nested model is followed by the layers inside it."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
-            yield from _walk(layer)
+            yield from all_layers(layer)
+
+
+def layers_with_weights(model: keras.Model) -> list[keras.Layer]:
+    """The layers that hold weights, frozen or not, in the model's order."""
+    return [
+        layer for layer in all_layers(model) if layer.weights and not isinstance(layer, keras.Model)
+    ]
 
 
 def weighted_layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """The layers that hold weights, by name.
+
+    Raises:
+        ValueError: two layers have the same name.
+    """
     layers: dict[str, keras.Layer] = {}
-    for layer in _walk(model):
-        if isinstance(layer, keras.Model) or not layer.weights:
-            continue
+    for layer in layers_with_weights(model):
         if layers.setdefault(layer.name, layer) is not layer:
             raise ValueError(f"two layers of the model are named {layer.name!r}; rename one")
     return layers
 
 
 def excluded_layers(model: keras.Model, exclude: Sequence[str]) -> set[str]:
-    """Names of the weighted layers that `exclude` stands for."""
+    """Names of the layers with weights that `exclude` stands for.
+
+    Args:
+        exclude: names of layers; a nested model's name stands for all layers inside it.
+
+    Raises:
+        ValueError: `exclude` is a string, or names a layer that the model does not have.
+    """
     if isinstance(exclude, str):
         raise ValueError(f"exclude is a list of layer names, received the string {exclude!r}")
-    layers = {layer.name: layer for layer in _walk(model)}
+    layers = {layer.name: layer for layer in all_layers(model)}
     excluded: set[str] = set()
     for name in exclude:
         if name not in layers:
@@ -43,12 +69,20 @@ def excluded_layers(model: keras.Model, exclude: Sequence[str]) -> set[str]:
 
 
 def keras2_layers(model: keras.Model) -> dict[str, dict[str, np.ndarray]]:
-    """Weights of each top-level layer by the names that Keras 2 gave them, `conv1/kernel:0`."""
-    weighted_layers(model)  # names that occur twice: refused here, no reader could tell them apart
+    """Weights of each top-level layer under the names that Keras 2 gave them.
+
+    Returns:
+        {layer: {weight: array}}, for example {"conv1": {"conv1/kernel:0": array}}.
+
+    Raises:
+        ValueError: two layers have the same name; no reader could tell them apart.
+    """
+    weighted_layers(model)
     return {layer.name: keras2_weights(layer) for layer in model.layers}
 
 
 def keras2_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
+    """Weights of one layer or nested model under Keras 2's names, such as `conv1/kernel:0`."""
     owners = weighted_layers(layer).values() if isinstance(layer, keras.Model) else [layer]
     arrays: dict[str, np.ndarray] = {}
     for owner in owners:

@@ -1,9 +1,12 @@
 """A pickle read as data: nothing that it names is imported, and nothing that it asks for is called.
 
-A pickle is a program for a small machine with a stack, and Python's own reader runs it: whatever
-function of whatever module it names is called with whatever it says. Here the machine has lists,
-tuples, dicts, numbers and strings, a name stays a name, and an object of a class that the caller
-does not answer for is an empty `Object`. So a hostile file runs no code.
+A pickle is a program for a small machine with a stack. Python's own reader runs it, and calls any
+function of any module that the pickle names. The machine here knows lists, tuples, dicts, numbers
+and strings. A name stays a name, and an object of a class that the caller does not answer for
+becomes an empty `Object`. So a hostile file runs no code.
+
+A value may be referred to any number of times, and a reference takes two bytes. So no operation
+copies or walks a value that it is given: reading takes time in proportion to the pickle's length.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from mmap import mmap
+from typing import IO, Any, cast
+
+from mrcnn.messages import shortened
 
 _LITERALS = frozenset(
     """
@@ -23,20 +29,28 @@ _LITERALS = frozenset(
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLE_LENGTHS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# What the machine itself raises where operations do not fit together.
+# A name is joined anew at each reference. Module and class names are far shorter.
+_LONGEST_NAME = 1000
+# Larger numbers are no keys: Python gives many of them the same hash, and a dict of those is slow.
+_LARGEST_KEY = 2**32
+# What the machine itself raises if operations do not fit together.
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
 class Name:
-    """A function or class that the pickle names, `module.name`; it was not looked up."""
+    """A function or class that the pickle names, not looked up.
+
+    Attributes:
+        name: `module.name`.
+    """
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Stands for an object of a class, or the result of a call, that nobody answers for.
+    """Stands for an object, or the result of a call, that the caller does not answer for.
 
     Attributes:
         name: of the class or function.
@@ -50,24 +64,32 @@ def read_pickle(
     calls: Mapping[str, Callable[[tuple], object]],
     load: Callable[[object], object],
 ) -> tuple[object, list[str]]:
-    """The value of one pickle, and the names in it that `calls` does not answer for.
+    """Read one pickle.
 
     Args:
-        file: stands at the pickle's start, and behind its end afterwards; in memory, where lengths
-            that a hostile pickle makes up take no room.
-        calls: by name, `module.name`, what to do instead of calling that with these arguments.
-        load: what stands for a persistent id, the reference to something outside the pickle.
+        file: positioned at the pickle's start, and at its end afterwards. It lies in memory: a
+            length that a hostile pickle makes up then takes no room.
+        calls: {`module.name`: what to do with the arguments instead of calling that function}.
+            The result must not depend on walking through all of an argument, see the module.
+        load: gives the value for a persistent id, a reference to something outside the pickle.
+
+    Returns:
+        The value, and the names in the pickle that `calls` does not answer for.
 
     Raises:
-        ValueError: no pickle, or a damaged one.
+        ValueError: this is no pickle, or a damaged one.
     """
     try:
         return _run(file, calls, load)
     except _DAMAGE as error:
-        raise ValueError(f"the pickle is damaged ({error})") from error
+        raise ValueError(f"the pickle is damaged ({shortened(error, 200)})") from error
 
 
-def _run(file, calls, load):
+def _run(
+    file: BytesIO | mmap,
+    calls: Mapping[str, Callable[[tuple], object]],
+    load: Callable[[object], object],
+) -> tuple[object, list[str]]:
     stack: list = []
     marks: list[int] = []
     memo: dict[int, object] = {}
@@ -76,17 +98,25 @@ def _run(file, calls, load):
     def since_mark() -> list:
         return _cut(stack, marks.pop())
 
-    def name(*parts) -> Name:
-        whole = ".".join(str(part) for part in parts if isinstance(part, str))
+    def name(*parts: object) -> Name:
+        texts = [part for part in parts if isinstance(part, str)]
+        if sum(map(len, texts)) > _LONGEST_NAME:
+            raise ValueError("a name is too long")
+        whole = ".".join(texts)
         if whole not in calls:
             unknown[whole] = None
         return Name(whole)
 
-    def call(function, arguments):
+    def call(function: object, arguments: object) -> object:
         called = function.name if isinstance(function, Name) else "an object"
-        return calls[called](tuple(arguments)) if called in calls else Object(called)
+        if called not in calls:
+            return Object(called)
+        if not isinstance(arguments, tuple):
+            raise ValueError(f"the arguments of {called} are no tuple")
+        return calls[called](arguments)
 
-    for opcode, value, _ in pickletools.genops(file):
+    value: Any  # of the operation: a number, a text or None
+    for opcode, value, _ in pickletools.genops(cast("IO[bytes]", file)):
         if opcode.name in _LITERALS:
             stack.append(value)
         elif opcode.name in _CONSTANTS:
@@ -109,6 +139,8 @@ def _run(file, calls, load):
                 case "DUP":
                     stack.append(stack[-1])
                 case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    if abs(value) > _LARGEST_KEY:
+                        raise ValueError(f"there is no place {value} in the memo")
                     memo[value] = stack[-1]
                 case "MEMOIZE":
                     memo[len(memo)] = stack[-1]
@@ -116,7 +148,7 @@ def _run(file, calls, load):
                     stack.append(memo[value])
                 case "EMPTY_DICT":
                     stack.append({})
-                case "EMPTY_LIST" | "EMPTY_SET":  # a set would have to hash what it is given
+                case "EMPTY_LIST" | "EMPTY_SET":  # a set would have to hash its elements
                     stack.append([])
                 case "LIST" | "FROZENSET":
                     stack.append(since_mark())
@@ -151,18 +183,18 @@ def _run(file, calls, load):
                     function, arguments, _ = _cut(stack, len(stack) - 3)
                     stack.append(call(function, arguments))
                 case "INST":
-                    arguments = since_mark()
+                    arguments = tuple(since_mark())
                     stack.append(call(name(*value.split(" ", 1)), arguments))
                 case "OBJ":
                     function, *arguments = since_mark()
-                    stack.append(call(function, arguments))
+                    stack.append(call(function, tuple(arguments)))
                 case "BUILD":  # an object's attributes, or the argument of its __setstate__
                     stack.pop()
                 case "PERSID":
                     stack.append(load(value))
                 case "BINPERSID":
                     stack.append(load(stack.pop()))
-                case _:  # buffers kept outside the pickle
+                case _:  # buffers that lie outside the pickle
                     raise ValueError(f"{opcode.name} cannot be followed")
     raise AssertionError("pickletools.genops ends with STOP or raises")
 
@@ -176,13 +208,18 @@ def _cut(stack: list, start: int) -> list:
     return items
 
 
-def _extend(target, items: list) -> None:
+def _extend(target: object, items: list) -> None:
+    """Append to a list; anything else stands for an object of which nothing is known."""
     if isinstance(target, list):
         target += items
 
 
-def _set_items(target, items: list) -> None:
-    """Keys and values by turns into a dict; only texts and whole numbers serve as keys here."""
+def _set_items(target: object, items: list) -> None:
+    """Put keys and values, by turns, into a dict; only texts and small whole numbers are keys."""
     if isinstance(target, dict):
         pairs = zip(items[::2], items[1::2], strict=True)
-        target.update((key, item) for key, item in pairs if isinstance(key, (str, int)))
+        target.update((key, item) for key, item in pairs if _is_key(key))
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) <= _LARGEST_KEY)

@@ -1,9 +1,10 @@
-"""Checkpoints of PyTorch and `.safetensors` files, read without PyTorch.
+"""PyTorch checkpoints and `.safetensors` files as tensors by name, read without PyTorch.
 
-`torch.save` writes a zip of `data.pkl`, a pickle of names, shapes and strides, and an entry of raw
-numbers for each storage, `data/0`, `data/1`, …; before PyTorch 1.6 it wrote several pickles and the
-raw numbers one behind the other. `.ckpt` of Lightning, and mostly `.pth`, `.pt` and `.bin`, are
-such files. The pickle is never run, see `pickles.py`.
+`torch.save` writes a zip archive. Its entry `data.pkl` is a pickle of names, shapes and strides; an
+entry `data/0`, `data/1`, … per storage has the raw numbers. Before PyTorch 1.6 it wrote several
+pickles and then the raw numbers. Lightning's `.ckpt`, and most `.pth`, `.pt` and `.bin`, are such
+files. The pickle is never run, see `pickles.py`. Tensors are views of the bytes read, so a file
+takes as much memory as it is long, whatever shapes it states.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mrcnn.messages import listed, shortened
+from mrcnn.types import PathLike
 from mrcnn.weights.pickles import Name, Object, read_pickle
+
+# `mrcnn.pytorch` was the name of this file in release 0.1, which had this function too.
+from mrcnn.weights.torch_resnet import resnet_weights as resnet_weights
 
 Tensors = dict[str, np.ndarray]
 
-# PyTorch's names, which but for bfloat16 are NumPy's.
+# PyTorch's names; all but bfloat16 are NumPy's too.
 _DTYPES = frozenset(
     """
     bool uint8 uint16 uint32 uint64 int8 int16 int32 int64
@@ -46,6 +51,8 @@ _STORAGE_DTYPES = {
     "torch.ComplexDoubleStorage": "complex128",
     "torch.storage.UntypedStorage": "uint8",
 }
+# PyTorch's own limit; NumPy 1 has half of it.
+_MOST_AXES = 64
 _SAFETENSORS_DTYPES = {
     "BOOL": "bool",
     "BF16": "bfloat16",
@@ -64,24 +71,25 @@ _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model")
 # ---- Files to tensors ------------------------------------------------------------------------
 
 
-def is_checkpoint(filepath: str | os.PathLike) -> bool:
-    """Does the file begin like one of PyTorch or safetensors? What it is called does not count."""
+def is_checkpoint(filepath: PathLike) -> bool:
+    """Does the file begin like one of PyTorch or safetensors? Its name does not count."""
     path = Path(filepath)
     return path.is_file() and _reader(path) is not None
 
 
-def read_checkpoint(filepath: str | os.PathLike) -> tuple[Tensors, list[str]]:
+def read_checkpoint(filepath: PathLike) -> tuple[Tensors, list[str]]:
     """The weights of a checkpoint by name, and what else it holds.
 
     Returns:
-        {name: array}, arrays of the dtype stored, bfloat16 as float32, read-only views where they
-        share storage; names of what was skipped: the optimizer's state and other entries, tensors
-        of a dtype that NumPy does not have, classes and functions that the pickle names.
+        {name: array} and the names of what was skipped. Arrays have the dtype stored, bfloat16
+        comes as float32; they are read-only views, whose shapes may be larger than the file.
+        Skipped are the optimizer's state and other entries, tensors of a dtype that NumPy does not
+        have, and the classes and functions that the pickle names.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: a `.safetensors` file, and the package safetensors is not installed.
-        ValueError: no such checkpoint, a damaged one, or one without tensors by name.
+        ValueError: the file is no such checkpoint, is damaged, or holds no tensors by name.
     """
     path = Path(filepath)
     if not path.exists():
@@ -96,7 +104,7 @@ def read_checkpoint(filepath: str | os.PathLike) -> tuple[Tensors, list[str]]:
 
 
 def _reader(path: Path) -> Callable[[Path], tuple[Tensors, list[str]]] | None:
-    """The function that reads files which begin as this one does."""
+    """The function that reads files of this kind, by the first bytes; None if there is none."""
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"PK\x03\x04") and path.suffix != ".keras":  # a zip of another kind
@@ -113,6 +121,8 @@ def _read_zip(path: Path) -> tuple[Tensors, list[str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = set(archive.namelist())
+            if sum(entry.compress_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is damaged: entries of the archive overlap or are cut off")
             pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"]]
             if len(pickles) != 1:
                 raise ValueError("it is a zip archive, but not of torch.save: no data.pkl in it")
@@ -131,23 +141,25 @@ def _read_zip(path: Path) -> tuple[Tensors, list[str]]:
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """An entry's bytes, as many as the file itself has: torch.save does not compress."""
+    """An entry's bytes; torch.save does not compress, so it has as many bytes as the file."""
     try:
         entry = archive.getinfo(name)
     except KeyError:
-        raise ValueError(f"it is damaged: {name} is not in the archive") from None
+        raise ValueError(f"it is damaged: {shortened(name)} is not in the archive") from None
     if entry.header_offset < 0:  # zipfile would only fail on seeking there
-        raise ValueError(f"it is damaged: {name} lies outside the archive")
+        raise ValueError(f"it is damaged: {shortened(name)} lies outside the archive")
     stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
     if not stored or entry.flag_bits & 1:
-        raise ValueError(f"{name} is compressed or encrypted, which torch.save does not do")
+        raise ValueError(
+            f"{shortened(name)} is compressed or encrypted, which torch.save does not do"
+        )
     return archive.read(entry)
 
 
 def _read_legacy(path: Path) -> tuple[Tensors, list[str]]:
     storages: dict[str, _Storage] = {}
 
-    def load(identifier):
+    def load(identifier: object) -> _Storage | Object:
         storage = _storage(identifier)
         if isinstance(storage, _Storage):
             storages.setdefault(storage.key, storage)
@@ -159,15 +171,18 @@ def _read_legacy(path: Path) -> tuple[Tensors, list[str]]:
         for _ in ("magic number", "version", "sizes of the machine that wrote it"):
             read_pickle(file, {}, load)
         tree, unknown = read_pickle(file, _CALLS, load)
-        listed, _ = read_pickle(file, {}, load)
-        keys = [key for key in listed if isinstance(key, str)] if isinstance(listed, list) else []
+        in_order, _ = read_pickle(file, {}, load)
+        entries = in_order if isinstance(in_order, list) else []
+        keys = [key for key in entries if isinstance(key, str)]
         if not storages.keys() <= set(keys):
             raise ValueError("it is damaged: the list of storages is incomplete")
         positions = {}
         for key in keys:
             length = file.read(8)
             if key not in storages or length != struct.pack("<q", storages[key].count):
-                raise ValueError(f"it is damaged: storage {key} is not as its tensors say")
+                raise ValueError(
+                    f"it is damaged: storage {shortened(key)} is not as its tensors say"
+                )
             positions[key] = file.tell()
             file.seek(storages[key].nbytes, os.SEEK_CUR)
 
@@ -203,7 +218,11 @@ def _read_safetensors(path: Path) -> tuple[Tensors, list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class _Storage:
-    """Raw numbers kept outside the pickle: `count` of them, of this dtype, under this key."""
+    """Raw numbers that lie outside the pickle.
+
+    Attributes:
+        key: where. dtype: PyTorch's name. count: how many.
+    """
 
     key: str
     dtype: str
@@ -216,7 +235,7 @@ class _Storage:
 
 @dataclass(frozen=True, eq=False)
 class _Tensor:
-    """A view of a storage; offset and stride count numbers of this dtype."""
+    """A view of a storage; offset and stride count numbers of this dtype, not bytes."""
 
     storage: _Storage
     dtype: str
@@ -225,47 +244,63 @@ class _Tensor:
     stride: tuple[int, ...]
 
 
-def _storage(identifier) -> _Storage | Object:
+def _storage(identifier: object) -> _Storage | Object:
     """The storage that a persistent id stands for."""
     match identifier:
         case ("module", *_):  # the old format keeps the source code of classes
             return Object("module")
-        case ("storage", Name(name=kind), str(key), _, int(count), *view):
+        case ("storage", Name(name=kind), str(key), _, int(count)) | (
+            "storage", Name(name=kind), str(key), _, int(count), None,
+        ):  # fmt: skip
             if kind not in _STORAGE_DTYPES or not 0 <= count < 2**48:
                 raise ValueError(f"a storage of {count} {kind} is unknown")
-            if view not in ([], [None]):
-                raise ValueError("storages inside storages; PyTorch can load and save it anew")
             return _Storage(key, _STORAGE_DTYPES[kind], count)
+        case ("storage", Name(), str(), _, int(), _):
+            raise ValueError("storages inside storages; PyTorch can load and save it anew")
     raise ValueError("a persistent id that is no storage")
 
 
 def _tensor(arguments: tuple) -> _Tensor:
+    """Stands for torch._utils._rebuild_tensor and _rebuild_tensor_v2."""
     storage, offset, size, stride = arguments[:4]
+    if not isinstance(storage, _Storage):
+        raise ValueError("a tensor without a storage")
     return _view(storage, storage.dtype, offset, size, stride)
 
 
 def _tensor_v3(arguments: tuple) -> _Tensor:
+    """Stands for torch._utils._rebuild_tensor_v3, which names the dtype."""
     storage, offset, size, stride, _, _, dtype = arguments[:7]
+    if not isinstance(storage, _Storage) or not isinstance(dtype, Name):
+        raise ValueError("a tensor without a storage or a dtype")
     return _view(storage, dtype.name.removeprefix("torch."), offset, size, stride)
 
 
-def _view(storage, dtype, offset, size, stride) -> _Tensor:
-    if not isinstance(storage, _Storage) or not all(
-        isinstance(number, int) and number >= 0 for number in (offset, *size, *stride)
-    ):
-        raise ValueError("a tensor without a storage, or with no whole numbers as its shape")
+def _view(storage: _Storage, dtype: str, offset: object, size: object, stride: object) -> _Tensor:
+    if not isinstance(size, (tuple, list)) or not isinstance(stride, (tuple, list)):
+        raise ValueError("a tensor with no whole numbers as its shape")
+    if len(size) > _MOST_AXES or len(size) != len(stride):
+        raise ValueError(
+            f"a tensor of {len(size)} axes and {len(stride)} strides does not fit into an array"
+        )
+    numbers = (offset, *size, *stride)
+    if not isinstance(offset, int) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise ValueError("a tensor with no whole numbers as its shape")
     return _Tensor(storage, dtype, offset, tuple(size), tuple(stride))
 
 
 def _tensor_of_a_type(arguments: tuple) -> _Tensor | Object:
-    """A tensor with attributes or of a subclass, as the plain tensor it is made from."""
+    """A tensor with attributes or of a subclass: the plain tensor that it is made from."""
     function, _, inner = arguments[:3]
+    if not isinstance(function, Name) or not isinstance(inner, tuple):
+        raise ValueError("a tensor made in an unknown way")
     if function.name == "torch._utils._rebuild_tensor_v2":
         return _tensor(inner)
     return Object(function.name)
 
 
-def _first(arguments: tuple):
+def _first(arguments: tuple) -> object:
+    """Stands for functions that add something to their first argument."""
     return arguments[0]
 
 
@@ -274,8 +309,10 @@ def _dict(arguments: tuple) -> dict:
     if not arguments:
         return {}
     pairs = arguments[0]
+    if not isinstance(pairs, list):
+        raise ValueError("an OrderedDict of something else than pairs")
     made = {key: value for key, value in pairs if isinstance(key, str)}
-    # Nothing refers to such a list twice. Emptied, it cannot be asked for a million times over.
+    # Python refers to such a list once. Emptied, it cannot be walked a million times.
     pairs.clear()
     return made
 
@@ -294,21 +331,24 @@ _CALLS = {
 
 
 def _weights(
-    tree, unknown: list[str], read: Callable[[_Storage], bytes], big_endian: bool
+    tree: object, unknown: list[str], read: Callable[[_Storage], bytes], big_endian: bool
 ) -> tuple[Tensors, list[str]]:
     """The tensors of the state dict as arrays, and what else there is."""
     state, skipped = _state_dict(tree)
+    contents: dict[str, bytes] = {}
     arrays: dict[tuple[str, str], np.ndarray] = {}
 
     def numbers(tensor: _Tensor) -> np.ndarray:
         storage = tensor.storage
+        if storage.key not in contents:
+            contents[storage.key] = read(storage)
+        data = contents[storage.key]
+        if len(data) != storage.nbytes:
+            raise ValueError(
+                f"it is damaged: storage {shortened(storage.key)} has {len(data)} bytes, and its "
+                f"tensors say {storage.count} x {storage.dtype}"
+            )
         if (storage.key, tensor.dtype) not in arrays:
-            data = read(storage)
-            if len(data) != storage.nbytes:
-                raise ValueError(
-                    f"it is damaged: storage {storage.key} has {len(data)} bytes, and its tensors "
-                    f"say {storage.count} x {storage.dtype}"
-                )
             arrays[storage.key, tensor.dtype] = _numbers(data, tensor.dtype, big_endian)
         return arrays[storage.key, tensor.dtype]
 
@@ -325,17 +365,20 @@ def _weights(
     return tensors, skipped + [f"{name} (not imported)" for name in unknown if name not in plain]
 
 
-def _state_dict(tree) -> tuple[dict, list[str]]:
-    """The dict that has the tensors, and the names of what lies beside it."""
+def _state_dict(tree: object) -> tuple[dict, list[str]]:
+    """The dict that has the tensors, and the names of the entries beside it."""
     if isinstance(tree, dict):
         if _has_tensors(tree):
             return tree, []
-        inside = [key for key, value in tree.items() if _has_tensors(value)]
+        # By identity: a hostile pickle may refer to one large dict any number of times.
+        values = {id(value): value for value in tree.values()}
+        with_tensors = {key for key, value in values.items() if _has_tensors(value)}
+        inside = [key for key, value in tree.items() if id(value) in with_tensors]
         known = [key for key in _STATE_DICT_KEYS if key in inside]
         if known or len(inside) == 1:
             chosen = (known or inside)[0]
             return tree[chosen], [str(key) for key in tree if key != chosen]
-        found = ", ".join(str(key) for key in list(tree)[:8]) or "nothing"
+        found = listed(map(shortened, tree)) if tree else "nothing"
         raise ValueError(
             "it holds no tensors by name, neither itself nor in one entry such as state_dict, but "
             f"{found}"
@@ -347,19 +390,21 @@ def _state_dict(tree) -> tuple[dict, list[str]]:
     )
 
 
-def _has_tensors(value) -> bool:
+def _has_tensors(value: object) -> bool:
     return isinstance(value, dict) and any(isinstance(item, _Tensor) for item in value.values())
 
 
 def _numbers(data: bytes, dtype: str, big_endian: bool) -> np.ndarray:
-    order = ">" if big_endian else "<"
+    """Raw bytes as numbers of this dtype in this machine's byte order."""
+    stored = np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    numbers = np.frombuffer(data, stored.newbyteorder(">" if big_endian else "<"))
     if dtype == "bfloat16":  # the upper half of a float32
-        return (np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
-    numbers = np.frombuffer(data, np.dtype(dtype).newbyteorder(order))
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
     return numbers.astype(dtype, copy=False)
 
 
 def _strided(name: str, tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
+    """A tensor as a view of its storage's numbers; refused unless it lies inside them."""
     strides = [step * numbers.itemsize for step in tensor.stride]
     try:  # NumPy checks that the view lies inside
         return np.ndarray(
@@ -367,149 +412,6 @@ def _strided(name: str, tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"it is damaged: {name} of shape {tensor.size} does not fit into its storage of "
-            f"{numbers.size} numbers ({error})"
+            f"it is damaged: {shortened(name)} of shape {tensor.size} does not fit into its "
+            f"storage of {numbers.size} numbers ({error})"
         ) from error
-
-
-# ---- ResNets ---------------------------------------------------------------------------------
-
-# Blocks of the stages; True: three convolutions a block.
-_RESNETS = {
-    (True, (3, 4, 6, 3)): "ResNet50",
-    (True, (3, 4, 23, 3)): "ResNet101",
-    (True, (3, 8, 36, 3)): "ResNet152",
-    (False, (2, 2, 2, 2)): "ResNet18",
-    (False, (3, 4, 6, 3)): "ResNet34",
-}
-_OTHERS = {
-    "conv_stem.": "an EfficientNet",
-    "stages.": "a ConvNeXt",
-    "patch_embed.": "a transformer",
-}
-_COUNTER = ".num_batches_tracked"
-_PARTS = ("weight", "bias", "running_mean", "running_var")
-# The children of a torch.nn.Sequential made of a ResNet, as Zoobot 1 named them.
-_CHILDREN = {"0": "conv1", "1": "bn1", **{str(i + 3): f"layer{i}" for i in range(1, 5)}}
-
-
-def resnet_weights(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[str]]:
-    """A ResNet's weights under this package's layer names, and the names of tensors not needed.
-
-    Args:
-        tensors: of a ResNet50 or ResNet101 by torchvision's and timm's names (`conv1.weight`,
-            `layer1.0.bn1.running_mean`), or numbered as in Zoobot 1 (`0.weight`,
-            `4.0.bn1.running_mean`), all with any prefix (`encoder.`, `backbone.body.`).
-
-    Returns:
-        {layer: [kernel `[height, width, in, out]`]} and {layer: [gamma, beta, mean, variance]},
-        float32; names in `tensors` of what is no part of it, the classifier for one.
-
-    Raises:
-        ValueError: another architecture, or parts are missing; says what was found.
-    """
-    names = _torchvision_names(tensors)
-    blocks = _count_blocks(names)
-    kind = _RESNETS.get(("layer1.0.conv3.weight" in names, blocks), "an unknown ResNet")
-    if kind not in ("ResNet50", "ResNet101"):
-        raise ValueError(
-            f"it holds {kind}, {blocks} blocks; what fits is a ResNet50, (3, 4, 6, 3) blocks of "
-            "three convolutions, or a ResNet101, (3, 4, 23, 3)"
-        )
-    layers: dict[str, list[np.ndarray]] = {}
-    used = set()
-    for torch_name, layer, shapes in _resnet_layers(blocks):
-        parts = [f"{torch_name}.{part}" for part in _PARTS[: len(shapes)]]
-        if missing := [part for part in parts if part not in names]:
-            raise ValueError(f"it lacks {missing[0]}, which a {kind} has")
-        arrays = [tensors[names[part]] for part in parts]
-        for part, array, shape in zip(parts, arrays, shapes, strict=True):
-            if not _fits(array.shape, shape):
-                raise ValueError(
-                    f"it holds another architecture: {names[part]} is {array.shape}, in a plain "
-                    f"{kind} {shape}"
-                )
-        layers[layer] = [_for_keras(array) for array in arrays]
-        used.update(names[part] for part in parts)
-    rest = {part: name for part, name in names.items() if name not in used}
-    for part, name in rest.items():
-        if re.match(r"(conv1|bn1|layer[1-4])\.", part) and not part.endswith(_COUNTER):
-            raise ValueError(f"it holds another architecture: a plain {kind} has no {name}")
-    return layers, _with_counters_summed([name for name in tensors if name not in used])
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        b in (a, None) for a, b in zip(shape, wanted, strict=True)
-    )
-
-
-def _with_counters_summed(names: list[str]) -> list[str]:
-    others = [name for name in names if not name.endswith(_COUNTER)]
-    counters = len(names) - len(others)
-    return [*others, f"{counters} x num_batches_tracked"] if counters else others
-
-
-def _torchvision_names(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """{torchvision's name: name in the file} of everything under the ResNet's prefix."""
-    found = {}
-    for name in tensors:
-        match = re.fullmatch(r"(.*\.)?(layer1|4)\.0\.conv1\.weight", name)
-        if match:
-            found[match[1] or ""] = match[2] == "4"
-    if len(found) != 1:
-        raise ValueError(_no_single_resnet(tensors, list(found)))
-    ((prefix, numbered),) = found.items()
-    names = {}
-    for name in tensors:
-        if name.startswith(prefix):
-            first, dot, others = name.removeprefix(prefix).partition(".")
-            names[(_CHILDREN.get(first, first) if numbered else first) + dot + others] = name
-    return names
-
-
-def _no_single_resnet(tensors: Mapping[str, np.ndarray], prefixes: list[str]) -> str:
-    if prefixes:
-        return f"it holds several ResNets, under {', '.join(map(repr, prefixes))}; save one alone"
-    looks = [what for part, what in _OTHERS.items() if any(part in name for name in tensors)]
-    shown = [f"{name} {array.shape}" for name, array in list(tensors.items())[:3]]
-    return (
-        f"it holds {looks[0] if looks else 'something else'} and no ResNet by torchvision's names: "
-        f"{len(tensors)} tensors, first {', '.join(shown) or 'none'}; what fits is a ResNet50 or "
-        "ResNet101"
-    )
-
-
-def _count_blocks(names: Mapping[str, str]) -> tuple[int, ...]:
-    blocks = {match[0] for match in map(re.compile(r"layer[1-4]\.\d+\.").match, names) if match}
-    return tuple(sum(block.startswith(f"layer{i}.") for block in blocks) for i in range(1, 5))
-
-
-def _resnet_layers(blocks: tuple[int, ...]) -> Iterator[tuple[str, str, list[tuple]]]:
-    """Of each layer PyTorch's name, this package's, and the shapes of its tensors in PyTorch.
-
-    A None in a shape stands for any number.
-    """
-    yield "conv1", "conv1", [(64, None, 7, 7)]
-    yield "bn1", "bn_conv1", [(64,)] * 4
-    before = 64
-    for stage, count in enumerate(blocks, start=1):
-        width = 64 * 2 ** (stage - 1)
-        for block in range(count):
-            shapes = [(width, before, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
-            torch_name = f"layer{stage}.{block}"
-            name = f"{stage + 1}{chr(ord('a') + block)}_branch"
-            for i, shape in enumerate(shapes, start=1):
-                branch = f"{name}2{'abc'[i - 1]}"
-                yield f"{torch_name}.conv{i}", f"res{branch}", [shape]
-                yield f"{torch_name}.bn{i}", f"bn{branch}", [shape[:1]] * 4
-            if block == 0:
-                yield f"{torch_name}.downsample.0", f"res{name}1", [(4 * width, before, 1, 1)]
-                yield f"{torch_name}.downsample.1", f"bn{name}1", [(4 * width,)] * 4
-            before = 4 * width
-
-
-def _for_keras(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 4:  # [out, in, height, width]
-        array = array.transpose(2, 3, 1, 0)
-    return array.astype(np.float32)

@@ -1,9 +1,13 @@
 """Weights in and out, against a file of Keras 2.2.5 and against keras.applications' ResNets."""
 
 import hashlib
+import io
 import json
 import logging
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import h5py
 import keras
@@ -33,6 +37,7 @@ from tests.slim import SlimInferenceConfig, SlimTrainingConfig, seed_weights
 # Keras 3.15's own `save_weights` warns so with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+ROOT = Path(__file__).parents[2]
 HEADS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
 RPN = ["rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred"]
 SLIM = "slim_keras225.h5"
@@ -288,6 +293,76 @@ def test_a_failed_write_leaves_the_old_file(saved, save, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+FULL_DISK = """
+import os, resource, sys
+import keras
+from keras import layers
+from mrcnn import weights
+
+image = keras.Input((16, 16, 3))
+model = weights.Network(image, layers.Conv2D(512, 9, name="conv1")(image), name="network")
+model.compile("sgd")
+model.optimizer.build(model.trainable_variables)
+folder = sys.argv[1]
+# The file system takes so many bytes of one file; Python ignores the signal that goes with it.
+for limit in (0, 100, 5_000, 100_000, 400_000):
+    for save, name in (
+        (weights.save_weights, "w.h5"),
+        (weights.save_weights, "w.weights.h5"),
+        (weights.save_checkpoint, "checkpoint.h5"),
+        (weights.save_model, "whole.h5"),
+        (weights.Network.save_weights, "model.weights.h5"),
+        (weights.Network.save, "model.h5"),
+        (weights.Network.save, "model.keras"),
+    ):
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
+            file.write(b"old")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            save(model, path)
+            print(name, limit, "no error")
+        except OSError:
+            print("OSError")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        with open(path, "rb") as file:
+            assert file.read() == b"old", path
+assert not [name for name in os.listdir(folder) if name.startswith(".")]
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_and_leaves_the_old_files(tmp_path):
+    """HDF5 itself would end the process with a signal."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FULL_DISK, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["OSError"] * 35
+
+
+@pytest.mark.parametrize("save", [save_weights, save_checkpoint])
+def test_hdf5_writes_to_memory_only(saved, save, monkeypatch):
+    """The quick half of the test above: HDF5 gets no path to write to."""
+    model, path = saved
+    model.compile("sgd")
+    opened = []
+    original = h5py.File
+
+    def open_file(name, *args, **kwargs):
+        opened.append(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(h5py, "File", open_file)
+    save(model, path)
+    if save is save_weights:
+        save(model, path.with_name("w.weights.h5"))
+    assert opened and all(isinstance(name, io.BytesIO) for name in opened)
+
+
 @pytest.mark.parametrize("name", ["w.keras", "w", "w.ckpt"])
 def test_other_file_names_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"ends in .h5 or .weights.h5, received .*{name}"):
@@ -378,9 +453,48 @@ def test_the_report_is_logged_and_warns_of_what_did_not_match(saved, caplog):
 
 def test_a_long_report_is_shortened():
     report = LoadReport("f.h5", ["a"], [], [f"l{i}" for i in range(20)], [])
-    assert str(report) == (
-        "f.h5: 1 layers loaded, 20 missing (l0, l1, l2, l3, l4, l5, l6, l7 and 12 more)"
+    assert str(report) == ("f.h5: 1 layers loaded, 20 missing (l0, l1, l2, l3 and 16 more)")
+
+
+@pytest.mark.parametrize("show", [str, repr])
+def test_a_report_of_hundreds_of_layers_is_one_short_line(show):
+    names = [f"a_layer_with_a_name_{number}" for number in range(300)]
+    report = LoadReport("/logs/f.h5", names, names, names, names, names, names)
+    assert "\n" not in show(report)
+    assert len(show(report)) < (800 if show is str else 200)
+    assert repr(report) == (
+        "<LoadReport of f.h5: 300 loaded, 300 with NaN or infinite weights, 300 excluded, 300 "
+        "missing, 300 unexpected, 300 skipped>"
     )
+    assert repr(LoadReport("f.h5", ["a"], [], [], [])) == "<LoadReport of f.h5: 1 loaded>"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["w.h5", "w.weights.h5"])
+def test_weights_that_are_not_finite_load_with_a_warning(tmp_path, caplog, name, value):
+    caplog.set_level(logging.INFO, logger="mrcnn")
+    model, other = tiny(seed=1), tiny(seed=2)
+    for layer in ("conv1", "mrcnn_class_logits"):
+        bias = model.get_layer(layer).bias
+        bias.assign(np.append(np.asarray(bias)[1:], value))
+    save_weights(model, tmp_path / name)
+    report = load_weights(other, tmp_path / name)
+    assert sorted(report.not_finite) == ["conv1", "mrcnn_class_logits"]
+    assert_equal(arrays(other), arrays(model))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert str(tmp_path / name) in record.getMessage()
+    assert "2 with NaN or infinite weights (conv1, mrcnn_class_logits)" in record.getMessage()
+
+
+def test_a_number_too_large_for_the_model_is_infinite_there(tmp_path, caplog):
+    model = tiny(seed=1)
+    save_weights(model, tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        del file["conv1/conv1/bias:0"]
+        file["conv1/conv1/bias:0"] = np.full(4, 1e300)
+    assert load_weights(model, tmp_path / "w.h5").not_finite == ["conv1"]
+    assert "1 with NaN or infinite weights (conv1)" in caplog.text
 
 
 # ---- The optimizer ---------------------------------------------------------------------------
@@ -518,6 +632,15 @@ def test_a_file_under_the_original_names_is_taken_as_it_is(our_resnet50, tmp_pat
     before = arrays(our_resnet50)
     load_weights(our_resnet50, tmp_path / "old.h5", by_name=True)
     assert_equal(arrays(our_resnet50), before)
+
+
+def test_a_file_with_both_names_of_a_layer_keeps_them_apart(our_resnet50, tmp_path):
+    kernel = np.zeros((7, 7, 3, 64), np.float32)
+    layer = {"kernel:0": kernel, "bias:0": np.zeros(64, np.float32)}
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        hdf5.write_layers(file, {"conv1_conv": {"kernel:0": kernel}, "conv1": layer})
+    report = load_weights(our_resnet50, tmp_path / "w.h5", by_name=True)
+    assert (report.loaded, report.unexpected) == (["conv1"], ["conv1_conv"])
 
 
 def test_a_model_on_a_keras_backbone_keeps_its_names_and_values(keras_resnet50, tmp_path):

@@ -35,7 +35,7 @@ plain_values = st.recursive(
     | st.binary(),
     lambda inner: st.lists(inner)
     | st.lists(inner).map(tuple)
-    | st.dictionaries(st.text() | st.integers(), inner),
+    | st.dictionaries(st.text() | st.integers(-(2**32), 2**32), inner),
 )  # fmt: skip
 
 
@@ -214,6 +214,20 @@ def test_great_numbers_take_no_memory():
     assert read(b"}" + b")" + b"\x85" * 100_000 + b"Ns.")[0] == {}
     with pytest.raises(ValueError, match="damaged"):
         read(b"\x8e" + (2**62).to_bytes(8, "little") + b"abc.")  # bytes of that length
+    with pytest.raises(ValueError, match="no place 4294967297 in the memo"):
+        read(b"K\x01p4294967297\n.")
+    assert read(b"}\x8a\x09" + (2**62).to_bytes(9, "little") + b"Ns.")[0] == {}
+
+
+def test_names_longer_than_any_are_refused():
+    with pytest.raises(ValueError, match="damaged .a name is too long"):
+        read(b"\x80\x04" + text("m" * 600) + text("n" * 600) + b"\x93.")
+
+
+def test_arguments_are_a_tuple():
+    """A list of any length could be passed a million times, and copied each time."""
+    with pytest.raises(ValueError, match="arguments of collections.OrderedDict are no tuple"):
+        read(b"ccollections\nOrderedDict\n]R.")
 
 
 # ---- Damaged files ---------------------------------------------------------------------------

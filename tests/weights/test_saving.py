@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 from keras import layers
 
 import mrcnn.model as modellib
+from mrcnn import weights
 from mrcnn.data.loader import BatchLoader
 from mrcnn.inspection import get_trainable_layers
 from mrcnn.parallel_model import ParallelModel
@@ -134,6 +136,54 @@ def test_a_file_that_is_there_is_not_overwritten_unless_asked(detector):
         model.keras_model.save(folder / "whole.h5", overwrite=False)
     assert (folder / "whole.h5").read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["w.weights.h5", "whole.keras"])
+def test_other_formats_are_not_overwritten_unless_asked_either(tmp_path, name):
+    image = keras.Input((2,))
+    network = weights.Network(image, layers.Dense(3, name="dense")(image))
+    save = network.save_weights if name.endswith(".weights.h5") else network.save
+    save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    with pytest.raises(ValueError, match="exists, and overwrite is False"):
+        save(tmp_path / name, overwrite=False)
+    assert (tmp_path / name).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_weights_h5_file_that_keras_cannot_load_changes_nothing(tmp_path):
+    """Keras assigns one layer after the other, and fails at the last."""
+    image = keras.Input((2,))
+
+    def network(units):
+        x = layers.Dense(3, name="first")(image)
+        return weights.Network(image, layers.Dense(units, name="second")(x))
+
+    network(5).save_weights(tmp_path / "other.weights.h5")
+    model = network(4)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="other.weights.h5 does not fit the model") as error:
+        model.load_weights(tmp_path / "other.weights.h5")
+    assert "\n" not in str(error.value)
+    for mine, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, old)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.load_weights(tmp_path / "other.weights.h5", skip_mismatch=True)
+    assert any("could not be loaded" in str(warning.message) for warning in said)
+    assert not np.array_equal(model.get_weights()[0], before[0])
+    with pytest.raises(FileNotFoundError, match="none.weights.h5"):
+        model.load_weights(tmp_path / "none.weights.h5")
+
+
+def test_keras_itself_reads_what_is_written(tmp_path):
+    image = keras.Input((2,))
+    model = weights.Network(image, layers.Dense(3, name="dense")(image))
+    model.save_weights(tmp_path / "w.weights.h5")
+    plain = keras.Model(image, layers.Dense(3, name="dense")(image))
+    plain.load_weights(tmp_path / "w.weights.h5")
+    for mine, theirs in zip(plain.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_layers_that_take_a_config_are_saved_with_its_values(tmp_path):

@@ -5,6 +5,7 @@ import logging
 import pickle
 import struct
 import sys
+import tracemalloc
 import zipfile
 from math import prod
 
@@ -17,7 +18,8 @@ from mrcnn.config import Config
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.nn.backbone import resnet_graph, resnet_v1_5_graph
 from mrcnn.weights import hdf5, load_weights, save_weights
-from mrcnn.weights.torch_files import is_checkpoint, read_checkpoint, resnet_weights
+from mrcnn.weights.torch_files import is_checkpoint, read_checkpoint
+from mrcnn.weights.torch_resnet import resnet_weights
 
 # ---- Checkpoints written without PyTorch -----------------------------------------------------
 
@@ -431,7 +433,7 @@ def test_a_storage_is_an_entry_of_the_archive(tmp_path, key):
         (("FloatStorage", "0", 4, (4,), (1,), 1), "does not fit"),
         (("FloatStorage", "0", 4, (2,), (2**62,)), "does not fit"),
         (("FloatStorage", "0", 4, (2**40, 2**40), (0, 0)), "does not fit"),
-        (("FloatStorage", "0", 4, (1,) * 70, (1,) * 70), "does not fit"),
+        (("FloatStorage", "0", 4, (1,) * 70, (1,) * 70), "70 axes and 70 strides does not fit"),
         (("FloatStorage", "0", 4, (4,), ()), "does not fit"),
         (("FloatStorage", "0", 4, (-4,), (1,)), "no whole numbers"),
         (("FloatStorage", "0", 4, (2,), (-1,), 3), "no whole numbers"),
@@ -450,6 +452,114 @@ def test_a_tensor_larger_than_any_memory_is_only_a_view(tmp_path):
     assert tensors["conv1.weight"].shape == (2**40,)
     with pytest.raises(ValueError, match="no ResNet"):
         resnet_weights(tensors)
+
+
+def stride0_resnet(path, channels):
+    """A whole ResNet50 in 60 kB: every tensor repeats one number."""
+    pickles = {
+        name: tensor("FloatStorage", "0", 1, shape, (0,) * len(shape))
+        for name, shape in resnet_shapes(channels=channels).items()
+    }
+    return write_zip(path, mapping(pickles), {"0": bytes(4)})
+
+
+@pytest.mark.parametrize("channels", [3, 250_000, 10**9])
+def test_a_small_file_takes_no_more_memory_than_the_model(network, tmp_path, channels):
+    path = stride0_resnet(tmp_path / "a.pth", channels)
+    assert path.stat().st_size < 70_000
+    tracemalloc.start()
+    tensors, _ = read_checkpoint(path)
+    layers, _ = resnet_weights(tensors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert layers["conv1"][0].shape == (7, 7, channels, 64)
+    assert peak < 10_000_000
+    if channels != 3:
+        assert_refused(network, path, f"[(7, 7, {channels}, 64)] in the file", "exclude=['conv1']")
+
+
+def work(read):
+    """Lines of Python that a call takes: a measure of time that every machine agrees on."""
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += 1
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        read()
+    finally:
+        sys.settrace(previous)
+    return lines
+
+
+def one_dict_many_times(count):
+    inner = mapping({f"{number:06}": b"N" for number in range(count)})
+    outer = b"}(" + b"".join(text(f"k{number}") + b"h\x00" for number in range(count)) + b"u"
+    return inner + b"q\x00" + b"0" + outer
+
+
+def one_shape_many_times(count):
+    size = b"(" + b"K\x01" * count + b"tq\x00" + b"0"
+    view = storage("FloatStorage", "0", 1) + whole(0) + b"h\x00h\x00\x89N"
+    return size + mapping(
+        {
+            str(n): named("torch._utils._rebuild_tensor_v2") + b"(" + view + b"tR"
+            for n in range(count)
+        }
+    )
+
+
+def one_argument_many_times(count):
+    many = b"](" + b"N" * count + b"eq\x00" + b"0"
+    return many + mapping({str(n): named("torch.Size") + b"h\x00R" for n in range(count)})
+
+
+def one_name_many_times(count):
+    name = text("x" * count) + b"q\x00" + b"0"
+    return name + mapping({str(n): b"h\x00h\x00\x93" for n in range(count)})
+
+
+def numbers_of_one_hash(count):
+    """Python's hash of a whole number is its remainder by 2**61 - 1."""
+    keys = (b"\x8a\x10" + (n * (2**61 - 1)).to_bytes(16, "little") + b"N" for n in range(count))
+    return b"}(" + b"".join(keys) + b"u"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        one_dict_many_times,
+        one_shape_many_times,
+        one_argument_many_times,
+        one_name_many_times,
+        numbers_of_one_hash,
+    ],
+)
+def test_reading_takes_time_in_proportion_to_the_file(tmp_path, tree):
+    path = tmp_path / "a.pth"
+
+    def lines_of(count):
+        write_zip(path, tree(count), {"0": bytes(4)})
+        return work(lambda: refused(path))
+
+    small, large = lines_of(500), lines_of(2000)
+    assert large < 8 * small  # four times the file; quadratic would be sixteen
+
+
+def test_entries_of_an_archive_do_not_overlap(tmp_path):
+    """Else a file of 1 MB could hold gigabytes of storages, one inside the other."""
+    path = write_state_dict(tmp_path / "a.pth", {"a": np.zeros(1000, np.float32)})
+    data = path.read_bytes()
+    start = data.rindex(b"PK\x01\x02", 0, data.rindex(b"archive/data/0"))
+    directory = bytearray(data)
+    for offset in (start + 20, start + 24):  # both lengths of the entry
+        directory[offset : offset + 4] = (1_000_000).to_bytes(4, "little")
+    path.write_bytes(directory)
+    assert "entries of the archive overlap" in refused(path)
 
 
 def test_compressed_entries_are_refused(tmp_path):
@@ -621,7 +731,8 @@ def test_a_resnet_is_found_under_any_prefix(network, prefix):
     layers, unused = resnet_weights(empty(shapes, prefix, np.float16) | head)
     wanted = {x.name: [tuple(w.shape) for w in x.weights] for x in network.layers if x.weights}
     assert {name: [array.shape for array in arrays] for name, arrays in layers.items()} == wanted
-    assert {array.dtype for arrays in layers.values() for array in arrays} == {np.dtype("float32")}
+    # Views, so that shapes are compared before anything is copied.
+    assert {array.dtype for arrays in layers.values() for array in arrays} == {np.dtype("float16")}
     assert unused == ["head.0.weight", f"{prefix}fc.bias", "48 x num_batches_tracked"]
 
 
@@ -710,7 +821,7 @@ def test_a_checkpoint_fills_the_backbone(network, weights, lightning, caplog):
     assert record.levelname == "INFO" and record.getMessage() == str(report)
     assert str(report).startswith(
         f"{lightning}: 106 layers loaded, 9 skipped (head.0.weight, head.0.bias, "
-        "48 x num_batches_tracked, epoch, "
+        "48 x num_batches_tracked, epoch and "
     )
 
 

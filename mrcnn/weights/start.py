@@ -1,0 +1,107 @@
+"""Weights to start from: those released for COCO, for ImageNet, of the last run, or any file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+from typing import Any, Protocol
+
+from mrcnn.files import written_beside
+from mrcnn.types import PathLike
+from mrcnn.weights.by_name import LoadReport
+from mrcnn.weights.layers import CLASS_LAYERS
+
+COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
+# The classes of COCO and the background.
+COCO_CLASS_COUNT = 81
+
+
+class ModelOfRuns(Protocol):
+    """What `load_start_weights` needs of a model; `MaskRCNN` has it."""
+
+    config: Any
+
+    def get_imagenet_weights(self) -> str: ...
+
+    def find_last(self) -> str: ...
+
+    def load_weights(
+        self, filepath: PathLike, by_name: bool = False, exclude: list[str] | None = None
+    ) -> LoadReport: ...
+
+
+def load_start_weights(
+    model: ModelOfRuns, start: PathLike, coco_path: PathLike = "mask_rcnn_coco.h5"
+) -> LoadReport | None:
+    """Load the weights that a command line names with `--weights` or `--model`.
+
+    Args:
+        model: a `MaskRCNN`.
+        start: "coco", "imagenet", "last" (the last checkpoint of the last run with this NAME),
+            "random" (load nothing), or the path of a weight file. Upper case counts as lower case.
+        coco_path: where the COCO weights lie; they are downloaded if there is no such file. The
+            layers that depend on the classes (`CLASS_LAYERS`) are left out if the model has other
+            classes than COCO.
+
+    Returns:
+        The report of `load_weights`; None for "random".
+
+    Raises:
+        FileNotFoundError: there is no such file, or no checkpoint of a run.
+        OSError: a download failed; the message says which file to put where.
+        ValueError: the file does not fit the model, see `load_weights`.
+    """
+    exclude = None
+    name = os.fspath(start).lower()
+    if name == "random":
+        return None
+    if name == "coco":
+        path = os.fspath(coco_path)
+        if not os.path.exists(path):
+            download_trained_weights(path)
+        if model.config.NUM_CLASSES != COCO_CLASS_COUNT:
+            exclude = list(CLASS_LAYERS)
+            print(
+                f"Left out, because COCO has {COCO_CLASS_COUNT} classes and the data "
+                f"{model.config.NUM_CLASSES}: {', '.join(exclude)}"
+            )
+    elif name == "imagenet":
+        path = model.get_imagenet_weights()
+    elif name == "last":
+        path = model.find_last()
+    else:
+        path = os.fspath(start)
+    print("Loading weights", path)
+    return model.load_weights(path, by_name=True, exclude=exclude)
+
+
+def download_trained_weights(coco_model_path: PathLike, verbose: int = 1) -> None:
+    """Download the weights trained on COCO that the original's authors released.
+
+    Args:
+        coco_model_path: where to put the file.
+        verbose: print where it goes.
+
+    Raises:
+        OSError: the download failed; the message says which file to put where.
+    """
+    path = Path(coco_model_path).absolute()
+    if verbose:
+        print(f"Downloading the COCO weights to {path} ...")
+    try:
+        with (
+            urllib.request.urlopen(COCO_MODEL_URL) as response,
+            written_beside(path) as temporary,
+            temporary.open("wb") as file,
+        ):
+            shutil.copyfileobj(response, file)
+            expected = response.headers.get("Content-Length")
+            if expected is not None and file.tell() != int(expected):
+                raise OSError(f"{file.tell()} of {expected} bytes arrived")
+    except OSError as error:
+        raise OSError(
+            f"{COCO_MODEL_URL} could not be downloaded ({error}); fetch it elsewhere and put it "
+            f"at {path}."
+        ) from error
