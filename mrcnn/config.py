@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mrcnn.architectures import BACKBONES, STRIDES
 from mrcnn.files import read_json, write_text
 from mrcnn.messages import did_you_mean
-from mrcnn.nn.architectures import BACKBONES, STRIDES
 from mrcnn.types import Numbers, PathLike, Shape
 
 RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")

@@ -189,7 +189,7 @@ class MaskRCNN:
         learning_rate: float,
         epochs: int,
         layers: str,
-        augmentation=None,
+        augmentation: Any = None,
         custom_callbacks: Iterable[keras.callbacks.Callback] | None = None,
         no_augmentation_sources: Iterable[str] | None = None,
         seed: int = 0,
@@ -364,7 +364,9 @@ class MaskRCNN:
 
     # ---- Looking inside ---------------------------------------------------------------------
 
-    def ancestor(self, tensor, name: str, checked: list | None = None):
+    def ancestor(
+        self, tensor: Any, name: str, checked: list | None = None
+    ) -> keras.KerasTensor | None:
         """The tensor of this name that another comes from, or None; see `inspection.ancestor`."""
         return inspection.ancestor(tensor, name, checked)
 
@@ -376,7 +378,12 @@ class MaskRCNN:
         """All layers with weights."""
         return inspection.get_trainable_layers(self.keras_model)
 
-    def run_graph(self, images, outputs, image_metas=None) -> dict[str, np.ndarray]:
+    def run_graph(
+        self,
+        images: Sequence[np.ndarray] | np.ndarray,
+        outputs: Iterable[tuple[str, keras.KerasTensor]],
+        image_metas: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Compute tensors of the model for images, as in detection, and print their shapes.
 
         Args:

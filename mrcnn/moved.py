@@ -9,6 +9,7 @@ uses an old name.
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
@@ -27,26 +28,22 @@ MOVED = {
 }
 
 
-class _MovedModules:
+class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """A finder and loader of the modules in `MOVED`."""
 
-    @staticmethod
     def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in MOVED:
+        if fullname not in MOVED:
             return None
-        return importlib.machinery.ModuleSpec(name, _MovedModules)
+        return importlib.machinery.ModuleSpec(fullname, self)
 
-    @staticmethod
-    def create_module(spec: importlib.machinery.ModuleSpec) -> None:
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         return None
 
-    @staticmethod
-    def exec_module(module: ModuleType) -> None:
+    def exec_module(self, module: ModuleType) -> None:
         # The import system takes what it finds under the name afterwards.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
 
 
-if _MovedModules not in sys.meta_path:
-    sys.meta_path.append(_MovedModules)
+sys.meta_path.append(_MovedModules())

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,100 +15,32 @@ from mrcnn.moved import MOVED
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mrcnn"
 
-# A file imports only from lines above its own. A new file gets its line here.
-READING_ORDER = """
-moved
-quiet
-types
-messages
-files
-nn.architectures
-config
-geometry.boxes
-geometry.anchors
-geometry.resize
-geometry.masks
-geometry.rle
-backend
-data.value_range
-data.decoders
-data.tiff_files
-data.image_files
-data.dataset
-data.formats.problems
-data.formats.image_folder
-data.formats.segmentation
-data.formats.shapes
-data.formats.table
-data.formats.coco
-data.formats.via
-data.image
-data.image_meta
-data.annotated
-data.bad_images
-data.augment
-data.targets
-data.loader
-nn.backbone
-nn.fpn
-nn.rpn
-nn.proposals
-nn.roi_align
-nn.sampling
-nn.heads
-nn.detections
-nn.network
-execution.graph_record
-execution.convolutions
-execution.walk
-execution.recomputation
-execution.training_pass
-execution.detection_pass
-losses
-weights.layers
-weights.variables
-weights.hdf5_tree
-weights.hdf5
-weights.pickles
-weights.torch_resnet
-weights.torch_files
-weights.imagenet
-weights.resnets
-weights.by_name
-weights.checkpoint
-weights.network
-weights.start
-weights
-training.optimizers
-training.distribution
-training.trainable
-training.run
-training.model
-training.loop
-training.event_files
-training
-detection.model
-detection.molding
-detection.detector
-detection
-evaluation.image_ap
-evaluation.coco
-evaluation
-visualize
-inspection
-mask_rcnn
-detection.result_files
-detection.image_names
-detection.progress
-detection.folder
-training.callbacks
-legacy
-model
-utils
-parallel_model
-""".split()
-# A room's `__init__.py` shows what others call; `mrcnn/__init__.py` loads nothing but old names.
-FACES = ("weights", "training", "detection", "evaluation")
+
+def reading_order() -> list[str]:
+    """Modules in the order of the map in docs/architecture.md; a room's face after its files."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    lines = re.search(r"```\nmrcnn/\n(.*?)```", text, re.DOTALL)[1].splitlines()
+    order: list[str] = []
+    open_folders: list[str] = []
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 3 - 1
+        order += faces_of(open_folders[depth:])
+        del open_folders[depth:]
+        name = line.split()[0]
+        if name.endswith("/"):
+            open_folders.append(name[:-1])
+        elif name.endswith(".py"):
+            order.append(".".join([*open_folders, name.removesuffix(".py")]))
+    return order + faces_of(open_folders)
+
+
+def faces_of(folders: list[str]) -> list[str]:
+    return [folder for folder in folders if folder in FACES]
+
+
+# A room's `__init__.py` shows what others call.
+FACES = ("weights", "detection", "evaluation", "training")
+READING_ORDER = reading_order()
 FACADES = ("model", "utils", "parallel_model")
 # `backend` has the primitives of one device, `distribution` the devices: Keras has no common names
 # for what frameworks offer of either.
@@ -124,11 +58,22 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
+def without_types(tree: ast.Module) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING`, which never run."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
 def imports(module: str) -> set[str]:
     """Dotted names of everything that a file of the package imports, wherever it does so."""
     names = set()
     package = list(path_of(module).relative_to(ROOT).parent.parts)
-    for node in ast.walk(ast.parse(path_of(module).read_text(encoding="utf-8"))):
+    for node in without_types(ast.parse(path_of(module).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -140,7 +85,7 @@ def imports(module: str) -> set[str]:
     return names
 
 
-def test_every_file_has_a_place_in_the_reading_order():
+def test_the_map_in_the_documents_has_every_file():
     files = {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for path in PACKAGE.rglob("*.py")
@@ -221,3 +166,54 @@ def test_an_import_loads_no_more_than_it_needs(module, given, absent):
     ).stdout.split()
     assert module in loaded
     assert absent.isdisjoint(loaded)
+
+
+def public_functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions and methods of a file that others may call, `__init__` and `__call__` included."""
+    body = ast.parse(path_of(module).read_text(encoding="utf-8")).body
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and (
+                    not method.name.startswith("_") or method.name in ("__init__", "__call__")
+                ):
+                    yield f"{node.name}.{method.name}", method
+
+
+@pytest.mark.parametrize("module", READING_ORDER)
+def test_public_functions_are_annotated(module):
+    missing = []
+    for name, function in public_functions(module):
+        arguments = function.args
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every += [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+        bare = [a.arg for a in every if a.annotation is None and a.arg not in ("self", "cls")]
+        returns = function.returns is not None or function.name == "__init__"
+        if bare or not returns:
+            missing.append((name, bare, returns))
+    assert not missing
+
+
+def files_with(pattern: str) -> set[str]:
+    paths = PACKAGE.rglob("*.py")
+    found = {p for p in paths if re.search(pattern, p.read_text(encoding="utf-8"))}
+    return {p.relative_to(PACKAGE).as_posix() for p in found}
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern", "only"),
+    [
+        (
+            "Keras' record of a graph",
+            r"\._keras_history|\._inbound_nodes",
+            "execution/graph_record.py",
+        ),
+        ("renaming", r"os\.replace\(|os\.rename\(", "files.py"),
+        ("flushing to disk", r"os\.fsync\(", "files.py"),
+        ("JSON files", r"json\.load\(", "files.py"),
+    ],
+)
+def test_one_file_alone_does(what, pattern, only):
+    assert files_with(pattern) <= {only}, what

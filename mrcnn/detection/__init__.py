@@ -1,6 +1,7 @@
 """Detection: images to results, what other rooms and users call."""
 
 from mrcnn.detection.detector import AnchorCache as AnchorCache
+from mrcnn.detection.detector import Detector as Detector
 from mrcnn.detection.detector import batches_of_one_shape as batches_of_one_shape
 from mrcnn.detection.detector import detect as detect
 from mrcnn.detection.detector import predict as predict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -12,10 +11,9 @@ import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.data.targets import pyramid_anchors
-from mrcnn.detection.model import DetectionModel
+from mrcnn.detection.model import DetectionModel, build_inference_model
 from mrcnn.detection.molding import check_images, mold_one, unmold_detections
 from mrcnn.geometry.boxes import norm_boxes
-from mrcnn.nn.detections import DetectionLayer
 
 # Functions like `unmold_detections`, and functions like an AnchorCache: image shape to anchors.
 Unmold: TypeAlias = Callable[..., tuple]
@@ -64,35 +62,24 @@ class AnchorCache:
                 self._by_shape.pop(shape, None)
 
 
-@contextlib.contextmanager
-def all_scores(model: Any) -> Iterator[None]:
-    """Let a model detect as if DETECTION_MIN_CONFIDENCE were 0, as average precision needs it.
-
-    The first detection in this context makes one more trace of the network; later ones use it.
+class Detector:
+    """A network that detects, with its settings and its anchors.
 
     Args:
-        model: a `MaskRCNN` in inference mode. An object without a Keras model with a
-            DetectionLayer stays as it is.
+        config: settings of detection.
+
+    Attributes:
+        keras_model: the inference model. config: the settings.
     """
-    network: Any = getattr(model, "keras_model", None)
-    layers = [
-        layer for layer in getattr(network, "layers", ()) if isinstance(layer, DetectionLayer)
-    ]
-    thresholds = [layer.min_confidence for layer in layers]
-    if not any(thresholds):
-        yield
-        return
-    # The trace of Keras' predict, which a DetectionModel does not use, has the threshold in it.
-    traced = network.predict_function
-    network.predict_function = None
-    for layer in layers:
-        layer.min_confidence = 0.0
-    try:
-        yield
-    finally:
-        for layer, threshold in zip(layers, thresholds, strict=True):
-            layer.min_confidence = threshold
-        network.predict_function = traced
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.keras_model = build_inference_model(config)
+        self._anchors = AnchorCache(config)
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """Detect in images, see the function `detect`."""
+        return detect(self.keras_model, self.config, self._anchors, images)
 
 
 def predict(

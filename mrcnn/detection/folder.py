@@ -18,7 +18,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,9 +30,11 @@ from mrcnn.detection.image_names import as_text, check_folder, image_names, in_s
 from mrcnn.detection.molding import mold_inputs, unmold_rle
 from mrcnn.detection.progress import progress_line
 from mrcnn.detection.result_files import Store
-from mrcnn.evaluation.coco import coco_results
-from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.evaluation.coco_results import coco_results
 from mrcnn.types import PathLike
+
+if TYPE_CHECKING:  # what users hold stands above the rooms
+    from mrcnn.mask_rcnn import MaskRCNN
 
 logger = logging.getLogger("mrcnn")
 

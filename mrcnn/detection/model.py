@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -39,6 +41,21 @@ class DetectionModel(Network):
         if threshold not in self._passes:
             self._passes[threshold] = DetectionPass(self)
         return self._passes[threshold](images, image_metas, anchors)
+
+    @contextlib.contextmanager
+    def all_scores(self) -> Iterator[None]:
+        """Within it, DETECTION_MIN_CONFIDENCE counts as 0, as average precision needs it.
+
+        The first detection in this context makes one more trace of the network; later ones use it.
+        """
+        layer = self.get_layer("mrcnn_detection")
+        threshold, traced = layer.min_confidence, getattr(self, "predict_function", None)
+        # The trace of Keras' own `predict` has the threshold in it.
+        layer.min_confidence, self.predict_function = 0.0, None
+        try:
+            yield
+        finally:
+            layer.min_confidence, self.predict_function = threshold, traced
 
     @functools.cached_property
     def _passes(self) -> dict[float, DetectionPass]:

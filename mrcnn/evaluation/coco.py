@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, load_image_for
+from mrcnn.evaluation.coco_results import coco_results
+from mrcnn.geometry.rle import encode_masks
 
 if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn must stay cheap
     from pycocotools.coco import COCO
@@ -45,7 +47,7 @@ COCO_FIGURES = {
 }
 
 
-class Detector(Protocol):
+class Detects(Protocol):
     """What evaluation needs of a model; `MaskRCNN` in inference mode has it."""
 
     config: Any
@@ -55,7 +57,7 @@ class Detector(Protocol):
 
 
 def evaluate(
-    model: Detector,
+    model: Detects,
     dataset: Dataset,
     image_ids: Sequence[int] | None = None,
     limit: int | None = None,
@@ -108,7 +110,7 @@ def chosen_images(
 
 
 def detect_results(
-    model: Detector,
+    model: Detects,
     dataset: Dataset,
     image_ids: Sequence[int] | None = None,
     limit: int | None = None,
@@ -123,12 +125,9 @@ def detect_results(
         `coco_results` of all images, detections of any score, with the data set's internal image
         and class ids.
     """
-    # Imported here because it loads Keras, which the drawing of results does not need.
-    from mrcnn.detection.detector import all_scores
-
     image_ids = chosen_images(dataset, image_ids, limit)
     results = []
-    with all_scores(model):
+    with _all_scores(model):
         detections = _detect_all(model, dataset, image_ids)
         for done, (image_id, detection) in enumerate(detections, start=1):
             results += coco_results(image_id, detection)
@@ -187,43 +186,6 @@ def coco_ground_truth(dataset: Dataset, image_ids: Sequence[int] | None = None) 
     return _coco(
         _numbered({"images": images, "annotations": annotations, "categories": categories})
     )
-
-
-def coco_results(image_id: Any, detection: dict[str, Any]) -> list[dict[str, Any]]:
-    """Convert the detections of one image to COCO's results format, ready for JSON.
-
-    Args:
-        image_id: the image's id in the ground truth.
-        detection: one dict of `detect`: `rois` `[P, (y1, x1, y2, x2)]` pixels, `class_ids` `[P]`,
-            `scores` `[P]`, `masks` `[H, W, P]` or P run lengths.
-
-    Returns:
-        One dict per detection: `image_id`, `category_id` (the class id), `bbox`
-        `[x, y, width, height]`, `score`, `segmentation` as run lengths.
-
-    Raises:
-        ValueError: sizes that disagree.
-    """
-    class_ids, scores, masks = (detection[key] for key in ("class_ids", "scores", "masks"))
-    boxes = np.asarray(detection["rois"], dtype=float).reshape(-1, 4)
-    rles = masks if isinstance(masks, list) else encode_masks(masks)
-    if not len(boxes) == len(class_ids) == len(scores) == len(rles):
-        raise ValueError(
-            f"sizes of the detections on image {image_id} disagree: rois {boxes.shape}, "
-            f"class_ids {np.shape(class_ids)}, scores {np.shape(scores)}, masks {np.shape(masks)}."
-        )
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(class_id),
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": float(score),
-            "segmentation": segmentation,
-        }
-        for (y1, x1, y2, x2), class_id, score, segmentation in zip(
-            boxes.tolist(), class_ids, scores, rles, strict=True
-        )
-    ]
 
 
 def run_coco_eval(
@@ -304,21 +266,14 @@ def summary(figures: dict[str, float]) -> str:
     )
 
 
-def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
-    """Encode masks `[H, W, N]` as N COCO run lengths, `{"size": [H, W], "counts": str}`."""
-    from pycocotools import mask as coco_mask
-
-    if not masks.shape[-1]:
-        return []
-    encoded = coco_mask.encode(np.asfortranarray(masks.astype(bool), dtype=np.uint8))
-    return [
-        {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-        for rle in encoded
-    ]
+def _all_scores(model: Detects) -> contextlib.AbstractContextManager:
+    """Within it, the model returns detections of any score, if its network can be asked to."""
+    all_scores = getattr(getattr(model, "keras_model", None), "all_scores", None)
+    return all_scores() if all_scores else contextlib.nullcontext()
 
 
 def _detect_all(
-    model: Detector, dataset: Dataset, image_ids: Sequence[int]
+    model: Detects, dataset: Dataset, image_ids: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """`(image_id, detection)` of each image; one batch is in memory at a time."""
     size = model.config.BATCH_SIZE

@@ -68,7 +68,7 @@ def compute_overlaps(boxes1: ArrayOrTensor, boxes2: ArrayOrTensor) -> ArrayOrTen
 
 
 def compute_iou(
-    box: np.ndarray, boxes: np.ndarray, box_area: float, boxes_area: np.ndarray
+    box: np.ndarray, boxes: np.ndarray, box_area: float | np.ndarray, boxes_area: np.ndarray
 ) -> np.ndarray:
     """Intersection over union of one box with many boxes whose areas are known.
 

@@ -34,3 +34,16 @@ def mask_rle(mask: np.ndarray, bbox: Numbers, image_shape: Shape) -> dict[str, A
     counts = np.diff(inside, prepend=0, append=height * width)
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Encode masks `[H, W, N]` as N COCO run lengths, `{"size": [H, W], "counts": str}`."""
+    from pycocotools import mask as coco_mask
+
+    if not masks.shape[-1]:
+        return []
+    encoded = coco_mask.encode(np.asfortranarray(masks.astype(bool), dtype=np.uint8))
+    return [
+        {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+        for rle in encoded
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from mrcnn.nn.architectures import BACKBONES, RESNETS, RESNETS_V1_5
+from mrcnn.architectures import BACKBONES, RESNETS, RESNETS_V1_5
 from mrcnn.types import Tensor
 
 

@@ -6,18 +6,22 @@ import csv
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from mrcnn import weights
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
+from mrcnn.detection.detector import Detector
 from mrcnn.evaluation.coco import COCO_FIGURES, IOU_TYPES, evaluate
 from mrcnn.files import written_beside
-from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.training import distribution
 from mrcnn.training.optimizers import inner_optimizer
 from mrcnn.types import PathLike
+from mrcnn.weights.by_name import copy_weights, save_weights
+
+if TYPE_CHECKING:  # what users hold stands above the rooms
+    from mrcnn.mask_rcnn import MaskRCNN
 
 # Keras' callbacks may get None.
 Logs = dict[str, Any] | None
@@ -66,14 +70,15 @@ class CocoEvaluation(keras.callbacks.Callback):
         self.config = config or detection_config(model.config)
         self.every = every
         self.images = {"image_ids": image_ids, "limit": limit, "coco_gt": coco_gt}
-        self._detector: MaskRCNN | None = None
+        self._detector: Detector | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Evaluate, and write the figures and the best weights."""
         if (epoch + 1) % self.every:
             return
         detector = self._current_detector()
-        figures = evaluate(detector, self.dataset, **self.images)
+        with distribution.data_on(None):
+            figures = evaluate(detector, self.dataset, **self.images)
         # COCO gives -1 where no object is of that size.
         row = {
             f"{iou_type}_{name}": value
@@ -87,7 +92,7 @@ class CocoEvaluation(keras.callbacks.Callback):
         earlier = [old for old in read_table(table) if old["epoch"] <= epoch]
         best = max((old.get("segm_AP", 0.0) for old in earlier), default=-1.0)
         if row.get("segm_AP", 0.0) > best:
-            weights.save_weights(detector.keras_model, self.best_path)
+            save_weights(detector.keras_model, self.best_path)
         write_table(table, [*earlier, {"epoch": epoch + 1, **row}])
 
     @property
@@ -95,11 +100,14 @@ class CocoEvaluation(keras.callbacks.Callback):
         """Path of the run's weights with the best segm AP."""
         return self.mask_rcnn.training_run.best
 
-    def _current_detector(self) -> MaskRCNN:
-        """A model for detection with the current weights."""
-        if self._detector is None:
-            self._detector = MaskRCNN("inference", self.config, self.mask_rcnn.model_dir)
-        weights.copy_weights(self.mask_rcnn.keras_model, self._detector.keras_model)
+    def _current_detector(self) -> Detector:
+        """A detector with the current weights."""
+        # On one device, also while a model on several devices trains.
+        with distribution.data_on(None):
+            if self._detector is None:
+                self.config.validate()
+                self._detector = Detector(self.config)
+            copy_weights(self.mask_rcnn.keras_model, self._detector.keras_model)
         return self._detector
 
 

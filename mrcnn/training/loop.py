@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,7 +32,7 @@ def fit(
     val_dataset: Dataset | None,
     run: Run,
     epochs: int,
-    augmentation=None,
+    augmentation: Any = None,
     custom_callbacks: Iterable[keras.callbacks.Callback] | None = (),
     no_augmentation_sources: Iterable[str] | None = None,
     seed: int = 0,

@@ -136,7 +136,9 @@ class TrainingModel(Network):
 
     # ---- Keras' calls, on the model's devices ---------------------------------------------------
 
-    def fit(self, x: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any):
+    def fit(
+        self, x: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
 
         `data_generator` makes such batches, two lists each; the outputs are not looked at.
@@ -148,15 +150,15 @@ class TrainingModel(Network):
                 _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
             )
 
-    def train_on_batch(self, *args, **kwargs):
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         with distribution.data_on(self.distribution):
             return super().train_on_batch(*args, **kwargs)
 
-    def test_on_batch(self, *args, **kwargs):
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         with distribution.data_on(self.distribution):
             return super().test_on_batch(*args, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         with distribution.data_on(self.distribution):
             return super().evaluate(*args, **kwargs)
 
@@ -168,15 +170,15 @@ class TrainingModel(Network):
 
     def fit_generator(
         self,
-        generator,
-        steps_per_epoch=None,
-        epochs=1,
+        generator: Iterator,
+        steps_per_epoch: int | None = None,
+        epochs: int = 1,
         *,
-        max_queue_size=None,
-        workers=None,
-        use_multiprocessing=None,
-        **kwargs,
-    ):
+        max_queue_size: Any = None,
+        workers: Any = None,
+        use_multiprocessing: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """`fit` under its name in Keras 2; the last three arguments have no meaning any more."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
@@ -221,16 +223,18 @@ def _l2_factor(config: Config) -> float:
     return 0.0 if config.DECOUPLED_WEIGHT_DECAY else float(config.WEIGHT_DECAY)
 
 
-def compile_model(model: TrainingModel, config: Config, learning_rate, momentum) -> None:
-    """The Config's optimizer, all gradients together clipped to GRADIENT_CLIP_NORM."""
+def compile_model(
+    model: TrainingModel, config: Config, learning_rate: float, momentum: float
+) -> None:
+    """Compile with the Config's optimizer and loss weights."""
     with distribution.scope_of(model):
         optimizer = build_optimizer(config, learning_rate, momentum)
     model.compile(optimizer, config.LOSS_WEIGHTS, _l2_factor(config))
 
 
 def start_optimizer(model: TrainingModel) -> None:
-    """Let the optimizer of a compiled model have its variables, before the first step."""
-    if model.optimizer.built:  # the one of mixed_float16 would get its counters a second time
+    """Build the optimizer of a compiled model, so that its variables exist before the first step."""
+    if model.optimizer.built:  # the optimizer of mixed_float16 would get its counters twice
         return
     with distribution.scope_of(model):
         model.optimizer.build(model.trainable_variables)

@@ -27,7 +27,7 @@ _KERAS_RESNET_EPSILON = 1.001e-5
 _KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d{1,2})_([0-3])_(conv|bn)")
 
 
-def get_imagenet_weights(architecture: str) -> str:
+def get_imagenet_weights(architecture: object) -> str:
     """Path of Keras' ImageNet weights without the classifier.
 
     The file is downloaded once into the folder `models` of Keras' cache (`KERAS_HOME`, or

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 
+from mrcnn.architectures import BACKBONES, STRIDES
 from mrcnn.config import Config
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.detection import AnchorCache, build_inference_model, mold_inputs
 from mrcnn.geometry.boxes import box_area, norm_boxes
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.nn import network
-from mrcnn.nn.architectures import BACKBONES, STRIDES
 from mrcnn.nn.backbone import named_backbone
 from mrcnn.nn.network import inference_graph, training_graph
 from mrcnn.nn.roi_align import PyramidROIAlign
