@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ruff, the tests, and the tests of what computes with tensors once more on JAX and PyTorch.
+# Ruff, mypy, the tests, and the tests of what computes with tensors once more on JAX and PyTorch.
 #
 #   scripts/test.sh [pytest arguments]       paths are relative to the repository
 #   scripts/test.sh -m "slow or not slow"    the long tests too, and all of them on each backend
@@ -42,6 +42,8 @@ test_on_others() {
 
 echo "== ruff"
 "$python" -m ruff check . || status=$?
+echo "== mypy"
+"$python" -m mypy || status=$?
 test_on_others "$@" >"$log" 2>&1 &
 others=$!
 echo "== pytest on TensorFlow"

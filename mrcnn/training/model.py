@@ -233,7 +233,7 @@ def compile_model(
 
 
 def start_optimizer(model: TrainingModel) -> None:
-    """Build the optimizer of a compiled model, so that its variables exist before the first step."""
+    """Build the optimizer of a compiled model: its variables exist before the first step."""
     if model.optimizer.built:  # the optimizer of mixed_float16 would get its counters twice
         return
     with distribution.scope_of(model):
