@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from mrcnn.data import decoders
 from mrcnn.messages import listed, shortened
 from mrcnn.types import PathLike
 
@@ -98,14 +99,8 @@ def is_coordinate(value: Any) -> bool:
 
 
 def pixel_limit() -> int:
-    """Largest number of pixels that an image may have: Pillow's limit for image files.
-
-    It is twice `PIL.Image.MAX_IMAGE_PIXELS`, 178,956,970 unless changed.
-    """
-    import PIL.Image
-
-    largest = PIL.Image.MAX_IMAGE_PIXELS
-    return _MOST_PIXELS if largest is None else min(2 * largest, _MOST_PIXELS)
+    """Largest number of pixels that an image may have, see `decoders.pixel_limit`."""
+    return int(min(decoders.pixel_limit(), _MOST_PIXELS))
 
 
 def problem_of_image_size(height: Any, width: Any) -> str | None:
