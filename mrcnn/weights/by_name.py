@@ -198,8 +198,7 @@ def _with_original_names(
 class _NamedMemory(io.BytesIO):
     """Memory that Keras writes a file to, under the name of that file.
 
-    Keras 3.10 and later write HDF5 to such an object. Earlier ones only look at its name, and
-    write the file.
+    Keras 3.15 writes HDF5 to such an object. Keras 3.6 only looks at its name, and writes the file.
     """
 
     def __init__(self, path: Path):
