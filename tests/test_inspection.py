@@ -221,7 +221,7 @@ def test_a_training_model_shows_what_needs_no_ground_truth(training_model):
         values["refined_anchors_clipped"][0, kept], proposals[: len(kept)]
     )
     with pytest.raises(
-        ValueError, match="output 'probs' depends on input_gt_boxes.*; .*needs an inference model"
+        ValueError, match="output 'probs' depends on input_gt_boxes.*; .*need an inference model"
     ):
         training_model.run_graph([image], [("probs", output_of(training_model, "mrcnn_class"))])
 

@@ -309,6 +309,7 @@ print()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_writer_that_is_killed_goes_on(tmp_path, kind):

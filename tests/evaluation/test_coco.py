@@ -427,7 +427,13 @@ def unsure(tmp_path_factory):
     return model
 
 
-@pytest.mark.parametrize("faster", [True, False], ids=["detect_on_batch", "predict_on_batch"])
+@pytest.mark.parametrize(
+    "faster",
+    [
+        pytest.param(True, id="detect_on_batch"),
+        pytest.param(False, id="predict_on_batch", marks=pytest.mark.slow),
+    ],
+)
 def test_detections_of_any_score_count_whatever_the_threshold(unsure, faster, monkeypatch):
     if not faster:
         monkeypatch.setattr("mrcnn.detection.detector.DetectionModel", type(None))

@@ -64,17 +64,6 @@ def run(tmp_path, photos, weights):
     return run
 
 
-def settings_of(config):
-    """Settings as a training writes them: the backbone, a function, by its import path."""
-    names = [name for name in config.names() if name not in ("BATCH_SIZE", "IMAGE_SHAPE")]
-    values = {name: getattr(config, name) for name in names if name != "IMAGE_META_SIZE"}
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in values.items()
-        if not callable(value)
-    }
-
-
 def test_what_the_network_finds_is_written(run, tmp_path, photos, weights, capsys):
     assert run("--batch-size", 3) == 0
     found = {result["file_name"]: result for result in read_jsonl(tmp_path / "found.jsonl")}
@@ -139,7 +128,7 @@ def test_settings_and_names_are_those_beside_the_weights(run, tmp_path, weights,
     run_folder.mkdir()
     own = run_folder / "tiny.h5"
     own.write_bytes(Path(weights).read_bytes())
-    values = {**settings_of(TinyConfig()), "DETECTION_MAX_INSTANCES": 1, "MY_COLOURS": {"a": [1]}}
+    values = {**TinyConfig().json_values(), "DETECTION_MAX_INSTANCES": 1, "MY_COLOURS": {"a": [1]}}
     (run_folder / "config.json").write_text(json.dumps({**values, "CLASS_NAMES": list("abc")}))
     command = ["--weights", own, "--output", tmp_path / "found.jsonl", "--limit", 2]
     assert script.main([str(run.photos), *map(str, command)]) == 0
