@@ -3,6 +3,9 @@
 For tests of the code around the network; `tests/slim.py` has the network of the reference numbers.
 """
 
+from pathlib import Path
+
+import h5py
 import keras
 import numpy as np
 from keras import layers
@@ -144,6 +147,13 @@ def tiny_model(seed: int = 0, **settings):
     model = training.build_training_model(config)
     propose_anchors(model)
     return model, config, list(BatchLoader(random_rectangles(4), config)[0][0])
+
+
+def stand_in_checkpoint(path: Path) -> str:
+    """Write an HDF5 file that holds nothing, where a checkpoint would be; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    h5py.File(path, "w").close()
+    return str(path)
 
 
 def weights_of(model) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from mrcnn.data.augment import augment
 from mrcnn.geometry.masks import extract_bboxes
 from samples.coco import coco as sample
 from tests import coco_data
-from tests.tiny import run_eagerly
+from tests.tiny import run_eagerly, stand_in_checkpoint
 
 
 def make_coco(folder, year="2017", subsets=("train", "val"), data=None):
@@ -543,8 +543,7 @@ def test_settings_that_cannot_be_used_are_named_with_their_file(tmp_path, name, 
 
 def test_the_last_run_brings_its_settings(tmp_path):
     run = tmp_path / "coco20260101T0000"
-    run.mkdir()
-    (run / "mask_rcnn_coco_0002.h5").touch()
+    stand_in_checkpoint(run / "mask_rcnn_coco_0002.h5")
     arguments = parse(f"--logs={tmp_path}", "--model=last", "--seed=3")
     assert sample.load_config(arguments).BACKBONE == "resnet101"
     (run / "config.json").write_text('{"BACKBONE": "resnet50", "SEED": 9}')

@@ -19,7 +19,7 @@ from mrcnn.training.callbacks import read_table as read_figures
 from samples.galaxy import galaxy as g
 from samples.galaxy import markings
 from tests.samples.galaxy.tiny_galaxies import TINY, settings_of, write_config
-from tests.tiny import run_eagerly, weights_of
+from tests.tiny import run_eagerly, stand_in_checkpoint, weights_of
 
 ROOT = Path(g.ROOT_DIR)
 DEMO = ROOT / "configs" / "galaxy_demo.json"
@@ -320,18 +320,12 @@ def test_where_it_runs_is_said_once(capsys):
 # ---- The final model -----------------------------------------------------------------------------
 
 
-def touch(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return str(path)
-
-
 def test_the_final_model_is_the_one_that_is_named_else_the_best_else_the_last(tmp_path):
     settings = settings_of(tmp_path)
     run = tmp_path / "logs" / "galaxy20260101T0000"
-    last = touch(run / "mask_rcnn_galaxy_0002.h5")
+    last = stand_in_checkpoint(run / "mask_rcnn_galaxy_0002.h5")
     assert g.final_checkpoint(settings) == last
-    best = touch(run / "mask_rcnn_galaxy_best.h5")
+    best = stand_in_checkpoint(run / "mask_rcnn_galaxy_best.h5")
     assert g.final_checkpoint(settings) == best
     settings.final_model_ckpt = last
     assert g.final_checkpoint(settings) == last
@@ -341,13 +335,17 @@ def test_the_final_model_is_the_one_that_is_named_else_the_best_else_the_last(tm
     with pytest.raises(FileNotFoundError, match="final_model_ckpt epoch_104.pth does not exist"):
         g.final_checkpoint(settings)
     settings.final_model_ckpt = None
-    fold = touch(tmp_path / "logs" / "fold_2" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0001.h5")
+    fold = stand_in_checkpoint(
+        tmp_path / "logs" / "fold_2" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0001.h5"
+    )
     assert g.final_checkpoint(settings, 2) == fold
 
 
 def test_what_to_resume_is_the_last_checkpoint_or_nothing_yet(tmp_path, capsys):
     settings = settings_of(tmp_path, k_folds=2)
-    last = touch(tmp_path / "logs" / "fold_1" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0007.h5")
+    last = stand_in_checkpoint(
+        tmp_path / "logs" / "fold_1" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0007.h5"
+    )
     assert g.last_checkpoint(settings, 1) == last and not capsys.readouterr().out
     assert g.last_checkpoint(settings, 2) is None
     assert "no checkpoint in" in capsys.readouterr().out
@@ -392,7 +390,7 @@ def test_a_finished_run_has_nothing_left_to_train(data, tmp_path, monkeypatch, c
             self.epoch = 2
 
     monkeypatch.setattr(mrcnn.model, "MaskRCNN", Model)
-    touch(tmp_path / "logs" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0002.h5")
+    stand_in_checkpoint(tmp_path / "logs" / "galaxy20260101T0000" / "mask_rcnn_galaxy_0002.h5")
     g.main(["train", "--config", str(data), "--resume"])
     assert (
         "Nothing is left to train: 2 epochs are done, and epochs is 2." in capsys.readouterr().out
