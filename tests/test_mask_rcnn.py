@@ -216,7 +216,7 @@ class EndWith(keras.callbacks.Callback):
         pytest.param(KeyboardInterrupt, "on_test_batch_end", 1, marks=pytest.mark.slow),
         pytest.param(RuntimeError, "on_train_batch_end", 1, marks=pytest.mark.slow),
         # The checkpoint is written by then.
-        (RuntimeError, "on_epoch_end", 2),
+        pytest.param(RuntimeError, "on_epoch_end", 2, marks=pytest.mark.slow),
         pytest.param(None, "on_epoch_end", 2, marks=pytest.mark.slow),
     ],
 )
@@ -234,6 +234,7 @@ def test_epoch_counts_what_was_done_whatever_ended_the_training(tmp_path, eager,
     assert history.epoch == list(range(done, 3)) and model.epoch == 3
 
 
+@pytest.mark.slow
 def test_only_the_last_checkpoints_are_kept_where_the_config_says_so(tmp_path, eager):
     model = training_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0, KEEP_CHECKPOINTS=2)
     model.train(TRAIN, None, 1e-4, 3, "heads")
@@ -243,6 +244,7 @@ def test_only_the_last_checkpoints_are_kept_where_the_config_says_so(tmp_path, e
     ]
 
 
+@pytest.mark.slow
 def test_two_models_built_in_one_minute_train_in_folders_of_their_own(tmp_path, eager):
     models = [training_model(tmp_path, seed, STEPS_PER_EPOCH=1) for seed in (0, 1)]
     for model in models:

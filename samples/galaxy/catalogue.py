@@ -65,7 +65,8 @@ def mask_shape(mask: np.ndarray) -> tuple[int, float, float]:
     # A pixel is a square, not a point: its own second moment is added.
     pixel = 1 / 12
     uu, ll, ul = np.mean(up**2) + pixel, np.mean(left**2) + pixel, np.mean(up * left)
-    angle = math.degrees(0.5 * math.atan2(2 * ul, uu - ll)) % 180
+    # Twice, because -1e-20 % 180 is 180.0.
+    angle = math.degrees(0.5 * math.atan2(2 * ul, uu - ll)) % 180 % 180
     spread = math.hypot(uu - ll, 2 * ul)
     ratio = math.sqrt(max(uu + ll - spread, 0) / (uu + ll + spread))
     return len(y), angle, ratio

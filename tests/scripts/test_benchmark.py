@@ -18,6 +18,7 @@ QUICK = Settings(quick=True, repeats=2)
 # ---- Command line --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_command_prints_a_table_and_appends_to_the_days_file(tmp_path, capfd):
     assert script.main(["data", "--quick", "--repeats", "1", "--output", str(tmp_path)]) == 0
     printed = capfd.readouterr().out

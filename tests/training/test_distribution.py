@@ -111,6 +111,7 @@ def compare(steps=1, **settings):
 '''
 
 
+@pytest.mark.slow
 def test_a_step_on_two_devices_is_the_step_on_one_with_the_same_image():
     """The gradient's norm is above what it is clipped to, and L2 is a good part of the loss."""
     code = f"EAGERLY = True\n{TWO_CPUS}{ONE_AGAINST_TWO}" + (
