@@ -1,8 +1,10 @@
 """Inspecting a network: its layers with weights, its tensors by name, and their values.
 
-pillar = model.keras_model.get_layer("ROI").output
-tensor = model.ancestor(pillar, "ROI/refined_anchors:0")
-values = model.run_graph([image], [("refined_anchors", tensor), ("proposals", pillar)])
+A tensor by the original's name, and its values for an image:
+
+    pillar = model.keras_model.get_layer("ROI").output
+    tensor = model.ancestor(pillar, "ROI/refined_anchors:0")
+    values = model.run_graph([image], [("refined_anchors", tensor), ("proposals", pillar)])
 """
 
 from __future__ import annotations

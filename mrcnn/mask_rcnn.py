@@ -1,12 +1,14 @@
 """MaskRCNN, the object that users hold: short methods that call the rooms below.
 
-model = MaskRCNN(mode="training", config=config, model_dir="logs")
-model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
-model.train(train_set, val_set, learning_rate=0.001, epochs=30, layers="heads")
+Training, then detection with the last checkpoint:
 
-model = MaskRCNN(mode="inference", config=config, model_dir="logs")
-model.load_weights(model.find_last())
-results = model.detect([image])
+    model = MaskRCNN(mode="training", config=config, model_dir="logs")
+    model.load_weights("mask_rcnn_coco.h5", by_name=True, exclude=["mrcnn_class_logits", …])
+    model.train(train_set, val_set, learning_rate=0.001, epochs=30, layers="heads")
+
+    model = MaskRCNN(mode="inference", config=config, model_dir="logs")
+    model.load_weights(model.find_last())
+    results = model.detect([image])
 """
 
 from __future__ import annotations
@@ -206,7 +208,7 @@ class MaskRCNN:
             epochs: the total, those of earlier calls and of the loaded checkpoint included.
             layers: "heads", "3+", "4+", "5+", "all" or a regular expression of layer names.
             augmentation: an augmenter, see `mrcnn.data.augment`, for images and masks alike.
-            custom_callbacks: further Keras callbacks, such as `mrcnn.callbacks.CocoEvaluation`.
+            custom_callbacks: further Keras callbacks, such as `training.callbacks.CocoEvaluation`.
             no_augmentation_sources: names of sources whose images are not augmented.
             seed: of the images' order, augmentation and all else that is random about them.
 
