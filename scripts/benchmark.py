@@ -1,12 +1,12 @@
-"""Measure detection, training, data loading, memory and start, beside what they should be.
+"""Measure detection, training, data loading, memory and start, and compare them with aims.
 
     python scripts/benchmark.py detect | train | data | memory | import | all
     python scripts/benchmark.py detect --only R50 --profile
     KERAS_BACKEND=jax python scripts/benchmark.py gpu
 
-Prints a table and appends it to a file of the day and the machine in benchmarks/, whose README.md
-tells how a figure is made. Each row runs in a process of its own. The exit status is 1 where a row
-failed; the others are printed and written all the same.
+Prints a table and appends it to the file of this day and machine in benchmarks/. README.md there
+explains how a figure is made. Each row runs in its own process. The exit status is 1 if a row
+failed; the other rows are printed and written in any case.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-# It imports no framework, and so has little memory that its processes could be taken to have.
+# `rows` imports no framework here, so this process stays small: a new process can inherit the peak
+# memory of the process that starts it.
 from scripts.benchmarks import rows  # noqa: E402
 from scripts.benchmarks.measuring import Settings  # noqa: E402
 
@@ -39,10 +40,10 @@ class Row:
     """One line of the table.
 
     Attributes:
-        command: the sub-command it belongs to; work: what is measured, in words.
-        function, arguments: what `rows.run` is called with.
-        aim, original, torchvision: in the unit of the value; "" for none.
-        backend: KERAS_BACKEND, None for the user's.
+        command: the sub-command it belongs to. work: a description of what is measured.
+        function, arguments: the arguments of `rows.run`.
+        aim, original, torchvision: figures to compare with, in the unit of the value; "" for none.
+        backend: KERAS_BACKEND; None keeps the user's.
     """
 
     command: str
@@ -73,7 +74,7 @@ PHOTO = {"shape": (480, 640), "count": 8}
 RECTANGLE = "R101, 640x480 to 1024x768, 8 objects"
 F32, BF16 = "float32", "mixed_bfloat16"
 
-# Aims and the figures of others: GEMMs, images a GEMM, seconds, GB.
+# Aims and the figures of others: GEMMs, images per GEMM, seconds, GB.
 ROWS = [
     _detect(LARGE_101, F32, "<= 6.5", "9.0", "8.2"),
     _detect(LARGE_50, F32, "<= 5.3", "8.6", "6.0", backbone="resnet50"),
@@ -103,7 +104,7 @@ ROWS = [
 
 
 def gpu_rows(quick: bool) -> list[Row]:
-    """Rows of `gpu`: ours on the backend of Keras, torchvision's right after those of R50."""
+    """Rows of `gpu`: this package's on Keras' backend; torchvision's follow those of R50."""
     result = []
     for kind, aim in (("detect", 2.0), ("train", 1.3)):
         for backbone, title in (("resnet50", "R50"), ("resnet101", "R101")):
@@ -128,7 +129,7 @@ def gpu_rows(quick: bool) -> list[Row]:
 
 
 def rows_of(command: str, only: str, quick: bool) -> list[Row]:
-    """The rows of a sub-command whose words hold `only`, in upper or lower case."""
+    """The rows of a sub-command whose description contains `only`, in upper or lower case."""
     if command == "gpu":
         chosen = gpu_rows(quick)
     else:
@@ -140,7 +141,7 @@ def rows_of(command: str, only: str, quick: bool) -> list[Row]:
 
 
 def value(row: Row, result: dict) -> str:
-    """The figure that a row is about, with its unit."""
+    """The main figure of a row, with its unit."""
     if "error" in result:
         return "failed"
     if row.command == "memory":
@@ -148,7 +149,7 @@ def value(row: Row, result: dict) -> str:
             return f"{100 * result['growth']:+.1f} %"
         return f"{result['gigabytes']:.2f} GB"
     if row.command == "data":
-        return f"{result['images_per_gemm']:.1f} images a GEMM"
+        return f"{result['images_per_gemm']:.1f} images per GEMM"
     if row.command == "import":
         return f"{result['seconds']['median']:.1f} s"
     if row.command == "gpu":
@@ -157,7 +158,7 @@ def value(row: Row, result: dict) -> str:
 
 
 def notes(result: dict) -> str:
-    """What else a row has to tell."""
+    """The other figures of a row, in words."""
     if "error" in result:
         return result["error"]
     words = []
@@ -192,7 +193,7 @@ def table(measured: list[tuple[Row, dict]]) -> str:
         for row, result in measured
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    # The last column is as wide as it happens to be.
+    # The last column is not padded.
     widths[-1] = 0
     texts = ["| " + " | ".join(c.ljust(w) for c, w in zip(x, widths, strict=True)) for x in lines]
     texts.insert(1, "|" + "|".join("-" * (width + 2) for width in widths))
@@ -200,7 +201,7 @@ def table(measured: list[tuple[Row, dict]]) -> str:
 
 
 def compare_with_torchvision(measured: list[tuple[Row, dict]]) -> None:
-    """Put into our results how many times as fast as torchvision's they are, at the same batch."""
+    """Add to each result its speed relative to torchvision's at the same batch size."""
     of_torchvision = {
         (row.function.partition("_")[2], row.arguments["batch"]): result["images_per_second"]
         for row, result in measured
@@ -217,7 +218,7 @@ def compare_with_torchvision(measured: list[tuple[Row, dict]]) -> None:
 
 
 def machine() -> dict:
-    """CPU, its cores that this process may use, memory in GB; what is not known is None."""
+    """CPU, number of cores that this process may use, memory in GB; None for unknown values."""
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -232,7 +233,7 @@ def machine() -> dict:
 
 
 def commit() -> str:
-    """The commit that is checked out, with "-dirty" where files differ from it."""
+    """The commit that is checked out, with "-dirty" if files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -241,7 +242,7 @@ def commit() -> str:
 
 
 def head(arguments) -> dict:
-    """What of a run's record is known before it, and may change while it goes on."""
+    """The part of a run's record that is taken at its start, because it may change meanwhile."""
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": " ".join(["scripts/benchmark.py", *arguments.given]),
@@ -250,9 +251,9 @@ def head(arguments) -> dict:
 
 
 def record(started: dict, measured: list[tuple[Row, dict]]) -> dict:
-    """A run as it is written: `head`, where it ran, its rows."""
+    """The record of a run: `head`, the environment it ran in, and its rows."""
     environments = [result.pop("environment", None) for _, result in measured]
-    # The first that is not of torchvision alone.
+    # The first environment of a row that is not torchvision's, if there is one.
     known = [
         environment
         for (row, _), environment in zip(measured, environments, strict=True)
@@ -278,14 +279,14 @@ def record(started: dict, measured: list[tuple[Row, dict]]) -> dict:
 
 
 def _rounded(x):
-    """Numbers with four digits; more would be noise."""
+    """Numbers rounded to four digits; more would be noise."""
     if isinstance(x, dict):
         return {key: _rounded(part) for key, part in x.items()}
     return float(f"{x:.4g}") if isinstance(x, float) else x
 
 
 def append(folder: Path, run: dict) -> Path:
-    """Add a run to the file of its day and machine; its path."""
+    """Add a run to the file of its day and machine; returns the file's path."""
     where = run["machine"]
     words = f"{where['cpu']} {where['cores']} cores {where['accelerator'] or ''}"
     words = re.sub(r"\((R|TM|C)\)", "", words, flags=re.IGNORECASE).lower()
@@ -300,7 +301,7 @@ def append(folder: Path, run: dict) -> Path:
 
 
 def as_text(runs: list[dict]) -> str:
-    """JSON with a line for each row, so that it reads well where changes are reviewed."""
+    """JSON with one line per row, so that changes are easy to review."""
     texts = []
     for run in runs:
         lines = [f"    {json.dumps(row)}" for row in run["rows"]]
@@ -313,16 +314,21 @@ def as_text(runs: list[dict]) -> str:
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
-    """The command line; `given` is what it was."""
+    """The command line; its attribute `given` holds the words as they were typed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     commands = ("detect", "train", "data", "memory", "import", "all", "gpu")
-    add("command", choices=commands, help="what to measure; all is all but gpu")
-    add("--only", default="", metavar="TEXT", help="rows whose words hold this")
-    add("--profile", action="store_true", help="print where the time goes, too")
-    add("--repeats", type=int, default=7, metavar="N", help="timings of a row (default 7)")
+    add("command", choices=commands, help="what to measure; all is everything except gpu")
+    add("--only", default="", metavar="TEXT", help="only rows whose description contains this")
+    add("--profile", action="store_true", help="also print where the time goes")
+    add("--repeats", type=int, default=7, metavar="N", help="timings per row (default 7)")
     add("--quick", action="store_true", help="tiny networks and images, to try this script")
-    add("--output", type=Path, metavar="FOLDER", help="(default benchmarks; none for --quick)")
+    add(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write to (default benchmarks; none with --quick)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.output is None and not arguments.quick:
         arguments.output = BENCHMARKS
@@ -335,7 +341,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 
 def measure(row: Row, settings: Settings) -> dict:
-    """A row's result, or why there is none."""
+    """A row's result, or the error that it ended with."""
     try:
         return rows.run(row.function, row.arguments, settings, row.backend)
     except RuntimeError as error:
@@ -343,7 +349,7 @@ def measure(row: Row, settings: Settings) -> dict:
 
 
 def main(argv=None) -> int:
-    """Measure what the command line says; the exit status."""
+    """Measure what the command line says; returns the exit status."""
     arguments = parse_arguments(argv)
     settings = Settings(arguments.quick, arguments.profile, arguments.repeats)
     started, measured = head(arguments), []
@@ -353,7 +359,7 @@ def main(argv=None) -> int:
     compare_with_torchvision(measured)
     print(table(measured))
     if arguments.quick:
-        print("\n--quick: tiny networks and images, whatever the rows say")
+        print("\n--quick: the networks and images are tiny, not those that the rows name")
     if arguments.output:
         print(f"\nwritten to {append(arguments.output, record(started, measured))}")
     return int(any("error" in result for _, result in measured))

@@ -20,11 +20,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
-# TensorFlow's estimates of the cost of operations fill pages; its errors still show.
+# TensorFlow prints pages of cost estimates of operations; its errors are still shown.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from mrcnn.config import Config, read_settings  # noqa: E402
@@ -93,7 +93,7 @@ def classes_of(config: Config) -> list[tuple[int, str]]:
         return list(enumerate(map(str, names[len(names) - count :]), start=1))
     if config.NAME == "coco" and count == len(COCO_CATEGORIES):
         return list(COCO_CATEGORIES.items())
-    print("Without --classes they are called by their numbers")
+    print("Without --classes the classes are called by their numbers")
     return [(number, str(number)) for number in range(1, count + 1)]
 
 
@@ -210,7 +210,7 @@ def open_results(
 
 
 def detect(arguments: argparse.Namespace) -> int:
-    """Do what the command line says; the exit status."""
+    """Do what the command line says; returns the exit status."""
     start = time.monotonic()
     output = output_path(arguments.output, arguments.format)
     weights = weights_file(arguments.weights)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv beside this checkout's README, or brings it up to date; does nothing when it is.
+# Makes .venv in this checkout, or updates it; does nothing if it is up to date.
 #
 #   scripts/setup_venv.sh          what the package needs to run
 #   scripts/setup_venv.sh test     and what the tests need: an extra of pyproject.toml
@@ -16,7 +16,7 @@ unset PYTHONPATH PYTHONHOME
 
 # A checkout that moved or whose requirements changed is installed again.
 requirements="$root $(cat "$root/pyproject.toml" "$root/requirements.txt" | cksum)"
-# Without an extra any finished installation will do: ".installed" matches ".installed-test" too.
+# Without an extra, any complete installation is enough: ".installed" matches ".installed-test" too.
 if grep -qsxF -- "$requirements" "$venv/.installed$suffix"*; then
     exit 0
 fi

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Ruff, mypy, the tests, and the tests of what computes with tensors once more on JAX and PyTorch.
+# Runs ruff, mypy and the tests, and the tests of tensor code again on JAX and PyTorch.
 #
 #   scripts/test.sh [pytest arguments]       paths are relative to the repository
 #   scripts/test.sh -m "slow or not slow"    the long tests too, and all of them on each backend
 #
-# TensorFlow's tests run in two processes, `-n 0` among the arguments makes it one; JAX runs beside
-# them. PyTorch is tried where it is installed, which takes `.venv/bin/python -m pip install torch`.
+# TensorFlow's tests run in two processes, or in one with `-n 0`; those on JAX run at the same time.
+# Tests run on PyTorch if it is installed: `.venv/bin/python -m pip install torch`.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -18,7 +18,7 @@ log="$(mktemp)"
 others=""
 trap '[ -z "$others" ] || kill "$others" 2>/dev/null || true; rm -f "$log"' EXIT
 
-# What computes with tensors, on another backend than TensorFlow.
+# The tests of tensor code, on another backend than TensorFlow.
 test_on() {
     local name="$1" code=0
     shift

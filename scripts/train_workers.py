@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Sequence
 
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
-# Seconds that the other workers have to end by themselves after one failed.
+# Seconds in which the other workers can end by themselves after one failed.
 PATIENCE = 150
 
 

@@ -1,7 +1,7 @@
-"""Times beside the time of a matrix product, and memory.
+"""Times relative to that of a matrix product, and memory.
 
-Machines that others use too are fast at one moment and slow at the next. So the product of two
-matrices is timed in turn with the work, and a figure is the quotient of the two: "GEMMs".
+The speed of a shared machine changes from minute to minute. So the work and the product of two
+matrices are timed by turns, and a figure is the quotient of the two times, in "GEMMs".
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured.
+    """How to measure.
 
     Attributes:
         quick: a tiny network and tiny images, to try the script itself.
-        profile: print where the time goes.
-        repeats: timings of each piece of work.
+        profile: also print where the time goes.
+        repeats: number of timings of each piece of work.
     """
 
     quick: bool = False
@@ -44,7 +44,7 @@ def seconds_of(work: Callable) -> float:
 
 
 def matrix_product(side: int) -> Callable:
-    """A function that multiplies two float32 matrices by the backend of Keras, and waits for it."""
+    """A function that multiplies two float32 matrices on Keras' backend and waits for it."""
     import keras
     import numpy as np
 
@@ -52,7 +52,7 @@ def matrix_product(side: int) -> Callable:
     a, b = (
         keras.ops.convert_to_tensor(rng.standard_normal((side, side), np.float32)) for _ in range(2)
     )
-    # Reading one number waits for all of them, and copies no more than that from a GPU.
+    # Reading one number waits for the whole product, and copies only that number from a GPU.
     return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(a, b)[0, 0])
 
 
@@ -62,13 +62,14 @@ def in_turn(
     """Time work and matrix product in turn: GEMM, work, GEMM, …, work, GEMM.
 
     Args:
-        work: called twice beforehand, to be traced and compiled.
-        images: how many a call works on.
-        timer: function that does the work, which needs no warming up, and returns its seconds.
+        work: function to time; two calls beforehand trace and compile it.
+        images: number of images per call.
+        timer: function that does the work and returns its time in seconds, in place of a timed
+            call; it gets no warm-up calls.
 
     Returns:
         seconds and gemm_seconds, each with median and min; gemms, the quotient of the medians and
-        that of the minima; images_per_second and images_per_gemm, of the medians.
+        the quotient of the minima; images_per_second and images_per_gemm, from the medians.
     """
     if timer is None:
         work(), work()
@@ -97,23 +98,23 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 
 
 def peak_gigabytes() -> float:
-    """The most memory of the host that this process has held so far."""
-    # In kilobytes, but on macOS in bytes.
+    """Peak host memory of this process so far."""
+    # In bytes on macOS, in kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIGABYTE
 
 
 def resident_gigabytes() -> float:
-    """Memory of the host that this process holds now; Linux only."""
+    """Host memory of this process now; Linux only."""
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize() / GIGABYTE
 
 
-# ---- What Keras has no common name for -----------------------------------------------------------
+# ---- Accelerators: Keras has no functions for all backends ---------------------------------------
 
 
 def accelerator() -> str | None:
-    """Name of the GPU that the backend of Keras computes on, None for the CPU."""
+    """Name of the GPU that Keras' backend computes on, None for the CPU."""
     backend = _backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -131,7 +132,7 @@ def accelerator() -> str | None:
 
 
 def device_gigabytes() -> float | None:
-    """The most memory of the accelerator in use so far, None on a CPU."""
+    """Peak memory of the accelerator so far, None on a CPU."""
     if accelerator() is None:
         return None
     backend = _backend()

@@ -19,7 +19,7 @@ CLASSES = 80
 
 
 def small_backbone(input_image, stage5=True, train_bn=None):
-    """One convolution a stage: a network in which everything else stands out."""
+    """One convolution per stage: it costs little, so the rest of the network dominates."""
     maps, x = [], input_image
     for stage in (1, 2, 3, 4, 5):
         strides = {1: 4, 2: 1}.get(stage, 2)
@@ -31,7 +31,7 @@ def small_backbone(input_image, stage5=True, train_bn=None):
 
 
 def small_backbone_shapes(image_shape) -> np.ndarray:
-    """Sizes of P2 to P6 behind `small_backbone`."""
+    """Sizes of P2 to P6 of a network on `small_backbone`."""
     return np.array([[-(-side // stride) for side in image_shape[:2]] for stride in STRIDES])
 
 
@@ -51,7 +51,10 @@ SMALL = {
 
 
 def make_config(backbone: str, side: int, policy: str = "float32", **settings) -> Config:
-    """COCO's 80 classes, square images, every detection taken; backbone may be "small"."""
+    """A Config for COCO's 80 classes and square images that keeps detections of any score.
+
+    `backbone` is a setting of BACKBONE or "small".
+    """
     values = {
         "NAME": "benchmark",
         "NUM_CLASSES": 1 + CLASSES,
@@ -73,7 +76,7 @@ def make_model(mode: str, config: Config) -> MaskRCNN:
     return model
 
 
-# Scores and boxes as of a network that has learnt something, objects of all sizes.
+# With these, scores and boxes resemble those of a trained network, with objects of all sizes.
 GAINS = {
     "fpn_p2": 0.1,
     "fpn_p3": 0.2,
@@ -86,7 +89,7 @@ GAINS = {
 
 
 def set_random_weights(model: keras.Model, seed: int = 0) -> None:
-    """Weights by which activations neither vanish nor grow through a hundred layers."""
+    """Set random weights with which activations neither vanish nor grow in a hundred layers."""
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         layer, kind = variable.path.split("/")[-2:]
@@ -96,11 +99,11 @@ def set_random_weights(model: keras.Model, seed: int = 0) -> None:
 
 
 def _random_weight(rng, layer: str, kind: str, shape) -> np.ndarray | None:
-    """None for what is no weight: the state of a random generator."""
+    """Random values for a variable; None for the state of a random generator, which stays."""
     if kind == "kernel":
         values = rng.standard_normal(shape, np.float32)
         if layer == "mrcnn_class_logits":
-            # Else one class wins everywhere.
+            # Otherwise one class would win everywhere.
             values -= values.mean(axis=0)
         # Of a transposed convolution the last axis is the input.
         fan_in = shape[-1] if layer == "mrcnn_mask_deconv" else np.prod(shape[:-1])
@@ -108,7 +111,7 @@ def _random_weight(rng, layer: str, kind: str, shape) -> np.ndarray | None:
     if kind in ("bias", "beta", "moving_mean"):
         return 0.05 * rng.standard_normal(shape, np.float32)
     if kind == "gamma":
-        # The last of a residual block adds little, or a hundred of them would add up.
+        # The last convolution of a residual block adds little; a hundred of them would add up.
         return rng.uniform(0.2, 0.4, shape) if layer.endswith("branch2c") else np.ones(shape)
     if kind == "moving_variance":
         # The first layer sees pixels of -124 to 151.
@@ -120,7 +123,7 @@ def _random_weight(rng, layer: str, kind: str, shape) -> np.ndarray | None:
 
 
 def photo(height: int, width: int) -> np.ndarray:
-    """A photograph `[height, width, 3]` uint8, the largest part of it that has these sides."""
+    """A photograph `[height, width, 3]` uint8: its largest part of these proportions, resized."""
     from skimage import data
 
     image = data.astronaut()
@@ -130,15 +133,15 @@ def photo(height: int, width: int) -> np.ndarray:
 
 
 def photos(count: int, side: int) -> list[np.ndarray]:
-    """The square photograph, each time moved on by some columns."""
+    """Copies of the square photograph, each shifted by some more columns."""
     return [np.roll(photo(side, side), 37 * i, axis=1) for i in range(count)]
 
 
 class Ellipses(Dataset):
-    """Photographs with an ellipse a given box, in memory as a decoder would leave them.
+    """Photographs with one ellipse per given box, held in memory like decoded images.
 
     Args:
-        boxes: an image each, `[N, (y1, x1, y2, x2)]` int pixels.
+        boxes: for each image `[N, (y1, x1, y2, x2)]` int, pixels.
         shape: `(height, width)` of all images.
     """
 
@@ -171,7 +174,7 @@ def _ellipses(boxes, shape) -> np.ndarray:
 
 
 def random_boxes(images: int, objects: int, shape, seed: int = 0) -> list[np.ndarray]:
-    """Boxes an image, `[objects, (y1, x1, y2, x2)]` int, a tenth to half of its smaller side."""
+    """Boxes per image, `[objects, (y1, x1, y2, x2)]` int, a tenth to half of its smaller side."""
     rng = np.random.default_rng(seed)
     smaller = min(shape)
     boxes = []

@@ -1,4 +1,4 @@
-"""Where the time goes: the operations of a framework, and the functions of Python."""
+"""Where the time goes: operations of the framework and Python functions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ROWS = 15
 
 
 def show_python(work: Callable) -> None:
-    """Print the functions in which Python spends its time, a call of the work long."""
+    """Print the Python functions that take most time during one call of the work."""
     profile = cProfile.Profile()
     profile.runcall(work)
-    print("\nPython, by the time in a function itself")
+    print("\nPython functions by their own time")
     pstats.Stats(profile, stream=sys.stdout).strip_dirs().sort_stats("tottime").print_stats(ROWS)
 
 
 def show_operations(work: Callable) -> None:
-    """Print the operations of the backend of Keras, a call of the work long."""
+    """Print the operations of Keras' backend that take most time during one call of the work."""
     import keras
 
     show = {"tensorflow": _show_tensorflow, "jax": _show_jax, "torch": _show_torch}
@@ -54,12 +54,13 @@ def _show_jax(work: Callable) -> None:
         (event.name, event.duration_ns / 1e6)
         for plane in profile.planes
         for line in plane.lines
-        # Compiled operations, on a CPU and on a GPU; other lines are Python's and the runtime's.
+        # Lines of compiled operations, on a CPU and on a GPU; the others are Python's and the
+        # runtime's.
         if line.name.startswith("tf_XLA") or "Stream" in line.name or line.name == "XLA Ops"
         for event in line.events
         if "::" not in event.name and " " not in event.name and "$" not in event.name
     ]
-    # `fusion.12` is the twelfth of its kind.
+    # `fusion.12` is the twelfth operation of the kind `fusion`.
     _print_operations((re.sub(r"(\.\d+)+$", "", name), name, ms) for name, ms in events)
 
 
@@ -82,7 +83,7 @@ def _show_tensorflow(work: Callable) -> None:
             for line in plane.lines
             for event in line.events
         ]
-    # An operation is `name in the graph:kind`. Calls of functions hold others.
+    # An operation is named `name in the graph:kind`. Function calls contain other operations.
     operations = [
         (name.rpartition(":")[2], name, ms)
         for name, ms in events
@@ -110,9 +111,9 @@ def _xplane_of(folder: str) -> str:
 
 
 def _print_operations(operations: Iterable[tuple[str, str, float]]) -> None:
-    """Print the slowest of `(kind, name, milliseconds)`, by kind and one by one.
+    """Print the slowest operations `(kind, name, milliseconds)`, by kind and one by one.
 
-    What runs at the same time on several cores is counted each time.
+    The times of operations that run in parallel on several cores are added up.
     """
     kinds, counts, names = Counter(), Counter(), Counter()
     for kind, name, ms in operations:

@@ -1,9 +1,9 @@
-"""One row of the benchmark, in a process of its own so that its memory is its own.
+"""One row of the benchmark, in its own process, so that its memory is measured alone.
 
     python rows.py '{"function": "detect", "arguments": {…}, "settings": {…}}' RESULT.json
 
-`scripts/benchmark.py` starts it. What takes time to import is imported in the functions that use
-it: the row `first_detection` measures that too.
+`scripts/benchmark.py` starts it. Slow imports are inside the functions that need them, because the
+row `first_detection` measures them too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# The checkout this file lies in, for when the package is not installed.
+# This checkout, in case the package is not installed.
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
@@ -53,9 +53,9 @@ def versions() -> dict[str, str]:
 def detect(
     settings: Settings, backbone: str, policy: str, shape=(1024, 1024), count=100, mode="square"
 ) -> dict:
-    """`detect` on a photograph of this `(height, width)`, with so many detections.
+    """`detect` on a photograph of this `(height, width)`, with the given number of detections.
 
-    In bfloat16 also `agreement` with float32.
+    In bfloat16 the result also has `agreement` with float32.
     """
     shape = [side // 8 for side in shape] if settings.quick else shape
     side = 128 if settings.quick else 1024
@@ -70,7 +70,7 @@ def detect(
 
 
 def _detector(settings: Settings, backbone, side, policy, shape, count, mode):
-    """A model that finds so many objects in an image, and the image."""
+    """A model and an image in which it finds the given number of objects."""
     import numpy as np
 
     from scripts.benchmarks.networks import make_config, make_model, photo
@@ -95,11 +95,11 @@ def _measure_detect(settings: Settings, model, images) -> dict:
 
 
 def agreement(reference: dict, other: dict) -> dict[str, float]:
-    """Shares of detections of which another result has one that is nearly the same.
+    """Shares of the detections for which another result has nearly the same detection.
 
     Returns:
-        boxes: of the same class, no side of the box more than 2 pixels away; masks: and with an
-        IoU of the masks of at least 0.95.
+        boxes: share with the same class and no side of the box more than 2 pixels away. masks:
+        share that also has an IoU of the masks of at least 0.95.
     """
     import numpy as np
 
@@ -119,10 +119,10 @@ def agreement(reference: dict, other: dict) -> dict[str, float]:
 def train(
     settings: Settings, backbone: str, policy: str, positives: str, side=512, batch=2
 ) -> dict:
-    """One step of the optimizer on a batch that is ready, all layers, 5 objects an image.
+    """One optimizer step of all layers on a prepared batch with 5 objects per image.
 
     Args:
-        positives: "few", objects anywhere; "many", objects where proposals are.
+        positives: "few" for objects anywhere, "many" for objects where proposals are.
     """
     model, inputs, count = _trainer(settings, backbone, policy, positives, side, batch)
 
@@ -135,7 +135,7 @@ def train(
 
 
 def _trainer(settings: Settings, backbone, policy, positives, side, batch):
-    """A compiled training model, a batch for it, and how many ROIs of each image are positive."""
+    """A compiled training model, a batch for it, and the number of positive ROIs per image."""
     import numpy as np
     from keras import ops
 
@@ -155,7 +155,7 @@ def _trainer(settings: Settings, backbone, policy, positives, side, batch):
         outputs = model.predict_on_batch(inputs)
     counts = (ops.convert_to_numpy(outputs["target_class_ids"]) > 0).sum(axis=1)
     set_trainable(model, "all")
-    # Steps of no length: each does the same work, on the same ROIs.
+    # With a learning rate of 0 every step does the same work, on the same ROIs.
     compile_model(model, config, learning_rate=0.0, momentum=config.LEARNING_MOMENTUM)
     return model, inputs, np.asarray(counts).tolist()
 
@@ -170,7 +170,7 @@ def _batch(config, boxes) -> tuple:
 
 
 def _crowded(proposals, count: int):
-    """Of proposals `[N, 4]` in pixels, those that overlap most others, `[count, 4]` int."""
+    """The `count` proposals of `[N, 4]` pixels that overlap most others, `[count, 4]` int."""
     import numpy as np
 
     from mrcnn.geometry.boxes import compute_overlaps
@@ -182,7 +182,7 @@ def _crowded(proposals, count: int):
     for _ in range(count):
         best = int(close.sum(axis=0).argmax())
         chosen.append(np.round(proposals[best]).astype(int))
-        # What is positive already counts for no other object.
+        # A proposal that is positive for one object does not count for another.
         close[close[:, best]] = False
     return np.stack(chosen)
 
@@ -191,7 +191,7 @@ def _crowded(proposals, count: int):
 
 
 def data(settings: Settings, group: int = 10) -> dict:
-    """One worker's batches of one image, 480x640 to 1024x1024, as many as `group` at a time."""
+    """Batches of one image by one worker, 480x640 to 1024x1024, timed in groups of `group`."""
     from mrcnn.data.loader import BatchLoader
     from scripts.benchmarks.networks import Ellipses, make_config, random_boxes
 
@@ -235,7 +235,7 @@ def memory_train(settings: Settings, backbone: str = "resnet50") -> dict:
 
 
 def flat_detect(settings: Settings) -> dict:
-    """Memory after few and after many detections of a small network in images of many sizes."""
+    """Memory of a small network after few and after many detections in images of many sizes."""
     import numpy as np
 
     from scripts.benchmarks.networks import make_config, make_model, photo
@@ -246,7 +246,7 @@ def flat_detect(settings: Settings) -> dict:
 
 
 def flat_train(settings: Settings) -> dict:
-    """Memory after few and after many steps of a small network, each on a batch of its own."""
+    """Memory of a small network after few and after many steps, each on another batch."""
     from mrcnn.data.loader import BatchLoader
     from mrcnn.training import compile_model, set_trainable
     from scripts.benchmarks.networks import Ellipses, make_config, make_model, random_boxes
@@ -280,7 +280,7 @@ def _flatness(settings: Settings, step) -> dict:
 
 
 def start(settings: Settings, backbone: str = "resnet101") -> dict:
-    """From starting Python to the first detections, each time in a new process."""
+    """Time from the start of Python to the first detections, in a new process for each timing."""
     parts: list[dict] = []
 
     def seconds() -> float:
@@ -296,7 +296,7 @@ def start(settings: Settings, backbone: str = "resnet101") -> dict:
 
 
 def first_detection(settings: Settings, backbone: str, started: float) -> dict:
-    """Seconds until the package is imported, the network built, the first detections made."""
+    """Seconds until the package is imported, until the network is built, until it detects."""
     import numpy as np
 
     from mrcnn.model import MaskRCNN
@@ -324,7 +324,7 @@ def first_detection(settings: Settings, backbone: str, started: float) -> dict:
 
 
 def gpu_detect(settings: Settings, backbone: str, batch: int) -> dict:
-    """`detect` on so many square photographs at once in bfloat16; also the network alone."""
+    """`detect` on a batch of square photographs in bfloat16; the network alone is timed too."""
     import numpy as np
 
     from mrcnn.detection import predict
@@ -348,7 +348,7 @@ def gpu_detect(settings: Settings, backbone: str, batch: int) -> dict:
 
 
 def gpu_train(settings: Settings, backbone: str, batch: int) -> dict:
-    """A step in bfloat16 at 1024x1024."""
+    """One optimizer step in bfloat16 at 1024x1024."""
     return train(settings, backbone, "mixed_bfloat16", "few", side=1024, batch=batch)
 
 
@@ -401,10 +401,10 @@ def run(function: str, arguments: dict, settings: Settings, backend: str | None 
     """A row's result, measured in a new process.
 
     Args:
-        backend: KERAS_BACKEND there; None leaves it as it is here.
+        backend: KERAS_BACKEND of that process; None keeps the one of this process.
 
     Raises:
-        RuntimeError: the process failed; its last words.
+        RuntimeError: the process failed; the message has the last line of its standard error.
     """
     task = {"function": function, "arguments": arguments, "settings": vars(settings)}
     environment = {**os.environ, **({"KERAS_BACKEND": backend} if backend else {})}
@@ -419,7 +419,7 @@ def run(function: str, arguments: dict, settings: Settings, backend: str | None 
         )
         if process.returncode or not path.exists():
             lines = [line for line in process.stderr.splitlines() if line.strip()]
-            words = lines[-1] if lines else "it said nothing"
+            words = lines[-1] if lines else "its standard error is empty"
             raise RuntimeError(f"exit status {process.returncode}: {words}")
         return json.loads(path.read_text(encoding="utf-8"))
 

@@ -1,7 +1,7 @@
-"""torchvision's Mask R-CNN doing the same work on the same device.
+"""The same work done by torchvision's Mask R-CNN on the same device.
 
-The network of `maskrcnn_resnet50_fpn`, its batch normalisation frozen as with pretrained weights,
-all layers training, run in bfloat16 by autocast.
+The network is `maskrcnn_resnet50_fpn` in bfloat16 by autocast. All layers train; batch
+normalisation is frozen, as with pretrained weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CLASSES = 81
 
 
 def make_network(side: int) -> torch.nn.Module:
-    """The network with random weights, made so that it finds 100 objects."""
+    """The network with random weights that are scaled so that it finds 100 objects."""
     try:
         from torchvision.models.detection import MaskRCNN
         from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -29,10 +29,10 @@ def make_network(side: int) -> torch.nn.Module:
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=5)
     network = MaskRCNN(backbone, CLASSES, min_size=side, max_size=side)
     for module in network.modules():
-        # Else sixteen residual blocks, whose normalisation is the identity, add up.
+        # Otherwise sixteen residual blocks, whose normalisation is the identity, would add up.
         if isinstance(module, Bottleneck):
             module.bn3.weight.fill_(0.25)
-    # Sure of itself, so that each proposal has one or two classes above the usual least score.
+    # High logits, so that each proposal has one or two classes above the usual lowest score.
     torch.nn.init.normal_(network.roi_heads.box_predictor.cls_score.weight, std=0.2)
     return network.to(device())
 
@@ -46,14 +46,14 @@ def _autocast():
 
 
 def _tensors(images) -> list[torch.Tensor]:
-    """Images as torchvision takes them, on the device."""
+    """Images in torchvision's format, on the device."""
     return [
         torch.from_numpy(image).to(device()).permute(2, 0, 1).float() / 255.0 for image in images
     ]
 
 
 def detect(settings: Settings, batch: int) -> dict:
-    """From images in the host's memory to masks there."""
+    """Detection, from images in host memory to masks in host memory."""
     side = 128 if settings.quick else 1024
     network, images = make_network(side).eval(), photos(batch, side)
 
@@ -78,11 +78,11 @@ def detect(settings: Settings, batch: int) -> dict:
 
 
 def train(settings: Settings, batch: int) -> dict:
-    """One step of SGD on a batch that is ready in the host's memory, 5 objects an image."""
+    """One SGD step on a batch in host memory with 5 objects per image."""
     side = 128 if settings.quick else 1024
     network = make_network(side).train()
     dataset = Ellipses(random_boxes(batch, 5, (side, side)), (side, side))
-    # Steps of no length, as in the rows it is compared with.
+    # A learning rate of 0, as in the rows that this one is compared with.
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
     targets = [_target(dataset, i) for i in range(batch)]
 

@@ -22,7 +22,7 @@ QUICK = Settings(quick=True, repeats=2)
 def test_a_command_prints_a_table_and_appends_to_the_days_file(tmp_path, capfd):
     assert script.main(["data", "--quick", "--repeats", "1", "--output", str(tmp_path)]) == 0
     printed = capfd.readouterr().out
-    assert "images a GEMM" in printed and ">= 14" in printed
+    assert "images per GEMM" in printed and ">= 14" in printed
     (path,) = tmp_path.iterdir()
     (first,) = json.loads(path.read_text())
     assert script.append(tmp_path, first) == path
