@@ -4,7 +4,7 @@ Importing this package loads nothing else; import the module you need, such as `
 sets TensorFlow's log level if nobody did: `mrcnn.quiet`.
 """
 
-from mrcnn import moved as moved  # old names of modules go on working
+from mrcnn import moved as moved  # old names of modules still work
 from mrcnn import quiet
 
 quiet.set_log_level()

@@ -1,7 +1,7 @@
 """The backbones that a Config can name, as plain values: `mrcnn.config` reads them without Keras.
 
-Another ResNet of bottleneck blocks is one more line here. A backbone of another kind is a table
-here and a function in `backbone.py`, called from `named_backbone`.
+To add a ResNet of bottleneck blocks, add a line here. To add a backbone of another kind, add a
+table here and a function in `backbone.py` that `named_backbone` calls.
 """
 
 from __future__ import annotations

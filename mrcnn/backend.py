@@ -40,7 +40,7 @@ _BFLOAT16_CAPABILITY = (8, 0)
 
 @functools.cache
 def computes_bfloat16() -> bool:
-    """Does mixed_bfloat16 save time here: is there a GPU, or else a processor, with units for it?
+    """Does mixed_bfloat16 save time: has the GPU, or the processor if there is none, units for it?
 
     Four 3x3 convolutions of 64 channels, forward and back on two cores with AMX, took 405 ms in
     float32 and 105 ms in mixed_bfloat16 on TensorFlow, 852 and 523 ms on PyTorch, but 712 and
@@ -100,8 +100,8 @@ def crop_and_resize(
 ) -> Tensor:
     """Bilinear crops with one sample per cell; the corner samples lie on the box's corners.
 
-    Released weights were trained with this sampling. The ROIAlign of the Mask R-CNN paper is
-    another one: it averages several samples inside each cell.
+    Released weights were trained with this sampling. The ROIAlign of the Mask R-CNN paper differs:
+    it averages several samples inside each cell.
 
     Args:
         images: `[I, H, W, C]`, any number type.

@@ -48,12 +48,13 @@ AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
 class derived:
-    """An attribute computed on every read, unless the instance was assigned a value of its own.
+    """An attribute that is computed on every read, unless a value was assigned on the instance.
 
     Args:
         compute: instance -> value.
-        class_value: what a subclass gives in its body for this attribute. Reading it on the class
-            shows it; instances compute, as the original's `Config.__init__` did.
+        class_value: the value that a subclass has in its body for this attribute. Reading the
+            attribute on the class gives this value; instances compute it, as the original's
+            `Config.__init__` did.
     """
 
     def __init__(self, compute: Callable[[Any], Any], class_value: Any = None):
@@ -141,8 +142,8 @@ class Config:
     IMAGE_MIN_SCALE = 0
     IMAGE_CHANNEL_COUNT = 3
     # (black, white): the values that become 0 and 255 in image files of floats or of more than 8
-    # bits; (0, 4095) for a camera of 12 bits. None: by the bits that each file states or uses, so
-    # that files of one data set may be scaled differently. A Dataset may have its own.
+    # bits; (0, 4095) for a camera of 12 bits. None: the bits that each file states or uses decide,
+    # so files of one data set may be scaled differently. A Dataset may have its own range.
     IMAGE_VALUE_RANGE: Sequence[float] | None = None
     # One value per channel, subtracted from pixel values 0..255.
     MEAN_PIXEL: np.ndarray | Sequence[float] = np.array([123.7, 116.8, 103.9])
@@ -176,7 +177,7 @@ class Config:
     MINI_MASK_SHAPE = (56, 56)
     TRAIN_ROIS_PER_IMAGE = 200
     ROI_POSITIVE_RATIO = 0.33
-    # Of images with more objects than this, a random choice is used.
+    # If an image has more objects than this, a random choice of them is used.
     MAX_GT_INSTANCES = 100
     # False: the training graph takes ROIs as its eighth input instead of the RPN's proposals.
     USE_RPN_ROIS = True
@@ -199,7 +200,7 @@ class Config:
     LOSS_WEIGHTS = {name: 1.0 for name in LOSS_NAMES}
     # Largest global norm of the gradients.
     GRADIENT_CLIP_NORM = 5.0
-    # "sgd", with momentum LEARNING_MOMENTUM; "adam" or "adamw", which are the same here.
+    # "sgd" with momentum LEARNING_MOMENTUM, "adam" or "adamw". The last two are the same here.
     OPTIMIZER = "sgd"
     # Decoupled weight decay (Loshchilov and Hutter 2019), for any optimizer: each step subtracts
     # it times the learning rate times the weight. Above 0 it replaces WEIGHT_DECAY, the L2 loss.
@@ -253,7 +254,7 @@ class Config:
 
     # ---- Showing, saving, checking ----------------------------------------------------------
     def names(self) -> list[str]:
-        """Names of all settings in alphabetical order, those that a user added included."""
+        """Names of all settings in alphabetical order, including those that a user added."""
         return [name for name in dir(self) if name.isupper() and not name.startswith("_")]
 
     def display(self) -> None:
@@ -277,10 +278,10 @@ class Config:
         write_text(path, text + "\n")
 
     def json_values(self) -> dict[str, object]:
-        """Every setting but the derived ones as JSON has it, where JSON can hold it.
+        """Every setting except the derived ones, in the form for a JSON file.
 
-        A function, such as a BACKBONE, is given by its import path, `module:name`. Settings of the
-        user's own that JSON cannot hold are left out.
+        A function, such as a BACKBONE, is written as its import path, `module:name`. Settings that
+        a user added and that JSON cannot hold are left out.
         """
         values = {}
         for name in self.names():
@@ -338,7 +339,7 @@ class Config:
         check_value_range("IMAGE_VALUE_RANGE", self.IMAGE_VALUE_RANGE)
 
     def _follows(self, name: str) -> bool:
-        """Is this setting computed, and not assigned on the instance?"""
+        """Is this setting computed, without a value assigned on the instance?"""
         if name in vars(self):
             return False
         owners = (owner for owner in type(self).__mro__ if name in vars(owner))
@@ -561,7 +562,7 @@ def _is_whole(value: object) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Is this a finite real number, and no bool?"""
+    """Is this a finite real number, but not a bool?"""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return False
     try:
@@ -577,7 +578,7 @@ def _is_number_list(value: Any) -> bool:
 
 
 # The kind of a setting follows from its default, except for these.
-# Steps may be fractions, such as those of a division; they are rounded up.
+# Numbers of steps may be fractions, such as the result of a division; they are rounded up.
 _FRACTIONS = ("IMAGE_MIN_SCALE", "GRADIENT_CLIP_NORM", "STEPS_PER_EPOCH", "VALIDATION_STEPS")
 _OPEN = ("BACKBONE", "IMAGE_RESIZE_MODE", "OPTIMIZER", "LEARNING_RATE_SCHEDULE", "DTYPE_POLICY")
 _STD_DEVS = ("BBOX_STD_DEV", "RPN_BBOX_STD_DEV")
@@ -659,7 +660,7 @@ def _wanted_kind(name: str, default: Any) -> tuple[str, Callable[[Any], bool]] |
 
 
 def _plain(value: object) -> Any:
-    """A NumPy value as a plain one that JSON can hold."""
+    """A NumPy value as a plain Python value that JSON can hold."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -668,15 +669,15 @@ def _plain(value: object) -> Any:
 
 
 def import_path(function: Any) -> str:
-    """Where a function or class is imported from, `module:name`; of an object, its class."""
+    """The import path of a function or class, `module:name`; for an object that of its class."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}:{named.__qualname__}"
 
 
 def _like(default: Any, value: Any) -> Any:
-    """A value from JSON: a list as the array or tuple that the default is.
+    """A value from JSON in the type of the default: a list becomes an array or a tuple.
 
-    The import path of the default stands for the default.
+    The import path of the default becomes the default itself.
     """
     if callable(default) and value == import_path(default):
         return default

@@ -32,7 +32,7 @@ class Annotated(NamedTuple):
     image: np.ndarray  # [H, W, IMAGE_CHANNEL_COUNT]
     masks: np.ndarray  # [H, W, N] bool
     class_ids: np.ndarray  # [N] int32, negative for a crowd
-    # (height, width) of masks that were larger than the image and were cut to it, else None.
+    # (height, width) of the masks before they were cut to the image; None if they were not.
     cut_from: tuple[int, int] | None = None
 
     def has_objects(self) -> bool:
@@ -53,8 +53,8 @@ def load_annotated(dataset: Dataset, config: Config, image_id: int) -> Annotated
         image_id: the image's id in the dataset.
 
     Returns:
-        The image and its objects. An object with a wrong class id is left out where its mask is
-        empty: many projects describe an image without objects by one empty mask of class 0.
+        The image and its objects. An object with a wrong class id is left out if its mask is empty:
+        many projects describe an image without objects by one empty mask of class 0.
 
     Raises:
         UnusableImage: the image or its annotation is wrong. Also every error of the Dataset.
@@ -107,7 +107,7 @@ def cut_masks(masks: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
 
 
 def _load_objects(dataset: Dataset, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `load_mask` returns, as two arrays of any shape and type."""
+    """The result of `load_mask` as two arrays of any shape and type."""
     try:
         loaded = dataset.load_mask(image_id)
     except IndexError as error:
@@ -158,7 +158,7 @@ def _checked_objects(
 
 
 def _fault_of(class_ids: np.ndarray, num_classes: int) -> str | None:
-    """What is wrong with class ids `[N]`, as a sentence; None where nothing is."""
+    """What is wrong with class ids `[N]`, as a sentence; None if they are fine."""
     if not len(class_ids):
         return None
     is_number = class_ids.dtype.kind in "iuf"

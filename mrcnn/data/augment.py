@@ -8,11 +8,11 @@ An augmenter is one of
   `[H, W, channels]`, masks `[H, W, N]` bool, `rng` a NumPy Generator. The function gets copies, and
   several threads call it at once. With the same seed it draws the same numbers from `rng`.
 
-An augmenter's name does not decide what happens to the masks. Each library gets the masks as its
-own type of masks: it applies to them what moves pixels (with nearest neighbour) and leaves them
-alone where only colours change. They are passed as label images, each with several objects. A
-transform that computes new mask values instead of moving pixels, such as albumentations'
-`Morphological`, may therefore mix up objects that touch.
+An augmenter's name does not decide what happens to the masks. Each library gets the masks in its
+own type for masks: it moves their pixels as it moves those of the image (with nearest neighbour),
+and leaves them unchanged if only colours change. Masks are passed as label images, each with
+several objects. A transform that computes new mask values instead of moving pixels, such as
+albumentations' `Morphological`, may therefore mix up objects that touch.
 
 Masks are empty beyond the image's border. Only albumentations' `border_mode`s that reflect or wrap
 do the same to masks as to the image: an object and its reflection become one object in one box.
@@ -258,7 +258,7 @@ def _seeded_pipeline(augmentation: Any, rng: np.random.Generator) -> Any:
     for transform in _transforms_in(pipeline):
         _make_masks_exact(transform)
     # One generator for all transforms: `set_random_seed` would give each of them the same numbers,
-    # so that two flips with p=0.5 would happen both or not at all.
+    # so two flips with p=0.5 would always happen together.
     seed = int(rng.integers(2**63))
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return pipeline

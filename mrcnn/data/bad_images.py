@@ -1,4 +1,4 @@
-"""Images of a data set that cannot be trained on: each is named once, and too many stop the run."""
+"""Images that cannot be used for training: each is named once, and too many stop the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("mrcnn")
 
 # From this number of tried images on, a majority of bad ones stops the run at once.
 _ENOUGH_TO_JUDGE = 20
-# Images that an error lists, and images that get the same kind of warning.
+# Largest number of images that an error lists, and of images that get the same kind of warning.
 _LISTED = 50
 _REASON_CHARACTERS = 500
 
@@ -25,7 +25,7 @@ class BadImages:
     Args:
         dataset: a prepared Dataset.
         max_share: the share of its images, 0 to 1, that may be bad; one bad image is always
-            allowed. Images without objects are no bad images.
+            allowed. Images without objects are not bad.
 
     Attributes:
         reasons: image id to the reason why the image is left out, bad or without objects.
@@ -67,7 +67,7 @@ class BadImages:
 
         Args:
             image_id: the image's id in the dataset.
-            kind: what images that are empty for the same cause have in common, in words.
+            kind: words for all images that are empty for the same reason.
             reason: why the image is left out, a sentence.
 
         Raises:
@@ -83,11 +83,11 @@ class BadImages:
         self.stop_if_too_many()
 
     def warn_once(self, image_id: int, kind: str, text: str) -> None:
-        """Warn once of an image that stays in use, and of at most 50 images of the same kind.
+        """Warn once about an image that stays in use, and about at most 50 images of one kind.
 
         Args:
             image_id: the image's id in the dataset.
-            kind: what these images have in common, in words.
+            kind: words for all images that get this warning.
             text: the rest of a sentence that begins with the image.
         """
         with self._lock:
@@ -100,7 +100,7 @@ class BadImages:
                 logger.warning("Further images %s are not named.", kind)
 
     def stop_if_too_many(self) -> None:
-        """Raise a ValueError with the list of bad images where these are too many."""
+        """Raise a ValueError with the list of bad images if there are too many of them."""
         with self._lock:
             tried, count = len(self._tried), len(self.dataset.image_ids)
             none_left = len(self.reasons) == count

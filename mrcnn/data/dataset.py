@@ -36,8 +36,8 @@ class Dataset:
 
     Attributes:
         image_info: one dict per image: `id`, `source`, `path` and the other arguments of
-            `add_image`. Where it has the `height` and `width` that an annotation file states,
-            `load_image` decides by them whether to turn an image that has a rotation tag.
+            `add_image`. If an image has a rotation tag, `load_image` compares it with the `height`
+            and `width` here (those of an annotation file) to decide whether to rotate it.
         class_info: one dict per class: `id`, `source` and `name`.
         num_classes, class_ids, class_names: of all classes, background included.
         num_images, image_ids, sources: of all images; names of the sources.
@@ -49,7 +49,7 @@ class Dataset:
     """
 
     image_value_range: Sequence[float] | None = None
-    # The Config's, set by `load_image_for`.
+    # IMAGE_VALUE_RANGE of the Config, set by `load_image_for`.
     _config_value_range: Sequence[float] | None = None
 
     def __init__(self, class_map: object = None):
@@ -136,13 +136,13 @@ class Dataset:
         return self.image_info[image_id]["path"]
 
     def load_image(self, image_id: int) -> np.ndarray:
-        """The image as `[H, W, 3]` uint8 RGB, whatever its file holds (see `read_image`).
+        """The image as `[H, W, 3]` uint8 RGB, converted if need be (see `read_image`).
 
         An override may return any number of channels, for an IMAGE_CHANNEL_COUNT other than 3.
 
         Raises:
-            OSError: the file is missing, damaged or no image; ValueError: an image that cannot be
-                shown without a choice. Both name the file.
+            OSError: the file is missing, damaged or no image; ValueError: the user must choose what
+                to show. Both messages name the file.
         """
         info = self.image_info[image_id]
         value_range = self.image_value_range
@@ -181,7 +181,7 @@ def _ids_by_source(infos: list[dict[str, Any]], ids: Iterable[int]) -> dict[str,
 
 
 def _stated_size(info: dict[str, Any]) -> tuple[int, int] | None:
-    """`(height, width)` of an `image_info`, None where it has no such numbers."""
+    """`(height, width)` of an `image_info`, None if it has no such numbers."""
     height, width = info.get("height"), info.get("width")
     if isinstance(height, numbers.Integral) and isinstance(width, numbers.Integral):
         return int(height), int(width)
@@ -190,13 +190,14 @@ def _stated_size(info: dict[str, Any]) -> tuple[int, int] | None:
 
 def load_image_for(config: Config, dataset: Dataset, image_id: int) -> np.ndarray:
     """`dataset.load_image(image_id)`, with IMAGE_VALUE_RANGE of the Config."""
-    # Evaluation takes any model with a `config.BATCH_SIZE` and a `detect`, also those of tests.
+    # The Config may lack the setting: evaluation takes any model with `config.BATCH_SIZE` and
+    # `detect`, such as the models of tests.
     dataset._config_value_range = getattr(config, "IMAGE_VALUE_RANGE", None)
     return dataset.load_image(image_id)
 
 
 def describe_image(dataset: Dataset, image_id: int) -> str:
-    """An image in words, for messages: its number, source and id, and its path where known."""
+    """An image in words, for messages: its number, source and id, and its path if known."""
     info = dataset.image_info[image_id]
     name = f"image {image_id} ({info['source']} {info['id']}"
     return f"{name}, {info['path']})" if info.get("path") else f"{name})"

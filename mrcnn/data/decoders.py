@@ -1,8 +1,9 @@
 """Pillow and OpenCV as decoders, both held to one pixel limit before they decode.
 
 The limit is that of Pillow: twice `PIL.Image.MAX_IMAGE_PIXELS`, 178,956,970 pixels unless changed.
-Set that to None for no limit, or set the environment variable MRCNN_MAX_IMAGE_PIXELS to a number of
-pixels (0: no limit), which is read once. Other formats than Pillow's obey the same limit.
+Set `MAX_IMAGE_PIXELS` to None for no limit, or set the environment variable MRCNN_MAX_IMAGE_PIXELS
+to a number of pixels (0: no limit); it is read once. The limit also holds for formats that Pillow
+does not read.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from mrcnn.types import PathLike
 
 PIXEL_LIMIT_VARIABLE = "MRCNN_MAX_IMAGE_PIXELS"
 _ORIENTATION = 0x0112
-# Formats whose grey images of 16 bits use all of them: their headers say how many bits there are,
-# and Pillow scales these up.
+# Formats whose grey images of 16 bits use all 16 bits: their headers state the number of bits, and
+# Pillow scales the values up.
 _SCALED_BY_PILLOW = ("PPM", "JPEG2000")
-# Formats that OpenCV decodes and Pillow does not: how the file begins, and where its header has the
-# height and the width. Radiance HDR, PAM, PFM.
+# Formats that OpenCV decodes and Pillow does not: the first bytes of the file, and the patterns of
+# height and width in its header. Radiance HDR, PAM, PFM.
 _OTHERS = (
     (b"#?", rb"FORMAT=\S+\n\n-Y (\d+) \+X \d+\n", rb"FORMAT=\S+\n\n-Y \d+ \+X (\d+)\n"),
     (b"P7\n", rb"HEIGHT\s+(\d+)\s", rb"WIDTH\s+(\d+)\s"),
@@ -42,15 +43,15 @@ warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning, a
 
 
 class Refusal(ValueError):
-    """An image that is not damaged but is not read; the sentence begins with a verb."""
+    """The image is not damaged, but is not read; the message is a sentence without its subject."""
 
 
 class Decoded(NamedTuple):
     """An image as its file stores it."""
 
-    pixels: np.ndarray  # [H, W] or [H, W, channels], colours as RGB, not turned
-    orientation: int = 1  # Exif orientation, 1 to 8: how to turn the pixels for looking at them
-    white: float | None = None  # value of white, where the file states it
+    pixels: np.ndarray  # [H, W] or [H, W, channels], colours as RGB, not rotated
+    orientation: int = 1  # Exif orientation, 1 to 8: how to rotate the pixels to show the image
+    white: float | None = None  # value of white, if the file states it
     white_is_zero: bool = False  # larger values are darker
 
 
@@ -79,7 +80,7 @@ def pixel_limit() -> float:
 
 
 def check_size(height: int, width: int) -> None:
-    """Check a size of a file's header against the limit, before anything of that size is made.
+    """Check a size from a file's header against the limit, before memory of that size is used.
 
     Raises:
         Refusal: more pixels than the limit.
@@ -143,15 +144,15 @@ def _pixels(picture: PIL.Image.Image, path: PathLike) -> np.ndarray:
         pixels = np.asarray(picture)
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if picture.format == "PNG" and _has_16_bit_colours(path):
-        picture.load()  # raises where the file is cut off, which OpenCV fills with black
+        picture.load()  # raises if the file is cut off; OpenCV would fill the rest with black
         return decode_with_opencv(path).pixels  # Pillow drops the lower 8 bits
     if picture.mode == "P":
-        return np.asarray(picture.convert("RGBA").convert("RGB"))  # else transparency warns
+        return np.asarray(picture.convert("RGBA").convert("RGB"))  # avoids Pillow's warning
     return np.asarray(picture.convert("RGB"))
 
 
 def _has_16_bit_colours(path: PathLike) -> bool:
-    """Does the header of a PNG say so? Pillow's object does not tell."""
+    """Does the header of a PNG state colours of 16 bits? Pillow's object does not tell."""
     with open(path, "rb") as file:
         bits, colour_type = file.read(26)[24:]
     return bits == 16 and colour_type in (2, 4, 6)  # RGB, grey with alpha, RGB with alpha
@@ -166,7 +167,7 @@ def _tiff_orientation(picture: PIL.Image.Image) -> int | None:
 def _exif_orientation(picture: PIL.Image.Image) -> int:
     try:
         return as_orientation(picture.getexif().get(_ORIENTATION))
-    except Exception:  # damaged Exif data raise anything, and the pixels are good without them
+    except Exception:  # damaged Exif data raise any error, and the pixels are good without them
         return 1
 
 
@@ -176,7 +177,7 @@ def as_orientation(value: object) -> int:
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels `[H, W, ...]` turned and mirrored as an Exif orientation asks for."""
+    """Pixels `[H, W, ...]` rotated and mirrored as an Exif orientation says."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -209,7 +210,7 @@ def decode_other(path: PathLike) -> Decoded:
 
 
 def _other_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width; the largest ones where a header has several."""
+    """Height and width; the largest ones if a header has several."""
     for magic, height, width in _OTHERS:
         heights, widths = re.findall(height, head), re.findall(width, head)
         if head.startswith(magic) and heights and widths:
@@ -226,7 +227,7 @@ def decode_with_opencv(path: PathLike) -> Decoded:
     Raises:
         ValueError: OpenCV does not decode it.
     """
-    # cv2.imread ends the process on a file name that is no UTF-8, and imdecode raises on no bytes.
+    # cv2.imread ends the process on a file name that is not UTF-8; imdecode raises on empty files.
     data = np.fromfile(path, np.uint8)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if pixels is None:

@@ -68,8 +68,8 @@ def scale_unit_floats(image: np.ndarray, config: Config) -> np.ndarray:
     """An image of floats in 0..1 or of booleans as uint8, where the network takes 0..255.
 
     `plt.imread` of a PNG and `skimage.img_as_float` give such images, which would be black to the
-    network. Warns when it scales. A network takes 0..255 if MEAN_PIXEL or PIXEL_STD is above 1:
-    those who trained on 0..1 have small ones.
+    network. Warns when it scales. A network takes 0..255 if MEAN_PIXEL or PIXEL_STD is above 1; a
+    network that takes 0..1 has smaller ones.
 
     Args:
         image: `[H, W, channels]` or `[H, W]`, finite.
@@ -107,7 +107,7 @@ def resize_image(
         image: `[H, W]` or `[H, W, channels]`.
         min_dim: the smaller side is enlarged to at least this many pixels.
         max_dim: in modes "square" and "rectangle", the largest size of the larger side in pixels.
-        min_scale: smallest enlargement, even where min_dim needs less.
+        min_scale: lowest scale factor, even if min_dim needs a lower one.
         mode: "square" pads to max_dim x max_dim; "rectangle" scales the same way and pads to
             multiples of 64; "pad64" pads to multiples of 64 without max_dim (min_dim must be such
             a multiple); "crop" cuts out a random part of min_dim x min_dim; "none" returns the
@@ -119,7 +119,7 @@ def resize_image(
         bottom), (left, right), (0, 0)]`; crop `(y, x, height, width)` or None.
 
     Raises:
-        ValueError: an unknown mode, or a size that the mode needs and did not get.
+        ValueError: an unknown mode, or a size that the mode needs is missing.
     """
     _check_resize(min_dim, max_dim, mode)
     height, width = image.shape[:2]
@@ -198,7 +198,7 @@ def resize_mask(
 def view_resized(
     masks: np.ndarray, scale: float, padding: Sequence, crop: Sequence[int] | None = None
 ) -> MaskView:
-    """`resize_mask` as a view, which computes a mask only where it is read."""
+    """`resize_mask` as a view, which computes only the parts of masks that are read."""
     height, width = masks.shape[:2]
     y, x, crop_height, crop_width = crop or (0, 0, None, None)
     return MaskView(

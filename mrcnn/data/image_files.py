@@ -1,8 +1,8 @@
-"""Image files as RGB of 8 bits, whatever they hold.
+"""Image files of any kind, read as RGB of 8 bits.
 
-Pillow, tifffile and OpenCV decode them; their own limits, their treatment of rotation tags and of
-16 bits differ, so that the choices are made here: how many pixels are too many (see
-`mrcnn.data.decoders`), which values are black and white, and whether the image is turned.
+Pillow, tifffile and OpenCV decode them. These libraries differ in their limits and in their
+treatment of rotation tags and of 16 bits. So this package decides how many pixels are too many (see
+`mrcnn.data.decoders`), which values are black and white, and whether an image is rotated.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ logger = logging.getLogger("mrcnn")
 
 
 class Remark(NamedTuple):
-    """Something to tell the user once."""
+    """A message that the user gets once."""
 
-    key: tuple  # equal for remarks of which one is enough
+    key: tuple  # remarks with the same key are logged only once
     text: str
 
 
 class ImageFile(NamedTuple):
-    """What was read, and what had to be guessed."""
+    """The image that was read, and remarks on what had to be guessed."""
 
     pixels: np.ndarray  # [H, W, 3] uint8 RGB
     remarks: tuple[Remark, ...]
@@ -55,9 +55,9 @@ def read_image(
 
     Args:
         path: a file of any format that Pillow or OpenCV knows.
-        size: `(height, width)` that an annotation file states for the image. Where only the turned
-            image has this size, it is turned. The log warns of an image with a rotation tag of
-            which the size does not tell.
+        size: `(height, width)` that an annotation file states for the image. An image with a
+            rotation tag is rotated if only the rotated image has this size. If the size does not
+            decide, the log has a warning.
         value_range: `(black, white)`, the values that become 0 and 255 in files of floats or of
             more than 8 bits.
         page: which image of a file with several, from 0. None: the first of an animation; a TIFF
@@ -67,8 +67,8 @@ def read_image(
         `[H, W, 3]` uint8.
 
     Raises:
-        OSError: the file is missing, damaged or no image; ValueError: too many pixels, or an image
-            that cannot be shown without a choice. Both name the file.
+        OSError: the file is missing, damaged or no image; ValueError: it has too many pixels, or
+            the user must choose what to show. Both messages name the file.
     """
     image = load_image_file(path, size, value_range, page)
     say_once(image.remarks, _said)
@@ -81,14 +81,14 @@ def load_image_file(
     value_range: Sequence[float] | None = None,
     page: int | None = None,
 ) -> ImageFile:
-    """`read_image` that says nothing, and returns what there is to say."""
+    """`read_image` that returns its remarks instead of logging them."""
     try:
         decoded = _decode(path, page)
     except FileNotFoundError:
         raise
     except Refusal as refusal:
         raise ValueError(f"{path} {refusal}") from refusal
-    except Exception as error:  # decoders raise anything: SyntaxError, struct.error, ...
+    except Exception as error:  # decoders raise any error: SyntaxError, struct.error, ...
         raise OSError(f"{path} cannot be read as an image: {error}") from error
     try:
         channels = _grey_or_rgb(decoded.pixels)
@@ -110,25 +110,25 @@ def load_image_file(
 
 
 def say_once(remarks: tuple[Remark, ...], said: dict[tuple, object]) -> None:
-    """Log remarks as warnings, but for those that `said` has; it gets the new ones."""
+    """Log remarks as warnings, except those in `said`; new ones are added to it."""
     for remark in remarks:
         mine = object()
         if said.setdefault(remark.key, mine) is mine:  # one step: several threads read images
-            # A file name that is no UTF-8 could not be printed.
+            # A file name that is not UTF-8 could not be printed.
             logger.warning("%s", remark.text.encode("utf-8", "backslashreplace").decode())
 
 
 def turns(
     orientation: int, stored: tuple[int, ...], size: tuple[int, int] | None
 ) -> tuple[bool, str | None]:
-    """Whether to turn an image with a rotation tag, and why that is in doubt.
+    """Whether to rotate an image with a rotation tag, and a remark if that is unknown.
 
     Args:
         orientation: the tag, 1 to 8; stored: `(height, width)` of the pixels as stored.
         size: `(height, width)` that the annotation file states.
 
     Returns:
-        Whether to turn; None or a sentence that begins with a verb.
+        Whether to rotate; None or a remark that begins with a verb.
     """
     if orientation == 1 or size is None:
         return False, None

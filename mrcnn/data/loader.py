@@ -9,7 +9,7 @@ that release Python's lock. A `load_mask` in pure Python holds the lock: make it
 the masks in files.
 
 Batch `i` of an epoch depends only on `(seed, epoch, i)`. The number of workers and other random
-draws change nothing.
+draws have no influence.
 
 Letters in shapes: B is the number of images per batch, A of anchors, T is
 RPN_TRAIN_ANCHORS_PER_IMAGE, M is MAX_GT_INSTANCES, N is the number of objects of an image; H and W
@@ -55,7 +55,7 @@ from mrcnn.messages import did_you_mean, listed
 
 logger = logging.getLogger("mrcnn")
 
-# The first number of a random generator's key: draws for one purpose never depend on another's.
+# The first number of a random generator's key: draws for different purposes are independent.
 _ORDER, _IMAGE, _REPLACEMENT, _ROIS = range(4)
 # Class names in a message.
 _LISTED_CLASSES = 20
@@ -239,10 +239,10 @@ def _masks_of(sample: Sample, mini_shape: Sequence[int] | None) -> np.ndarray:
 
 
 class BatchLoader(keras.utils.PyDataset):
-    """Training batches of a Dataset for `fit`, made by threads; the same seed gives the same ones.
+    """Training batches of a Dataset for `fit`, made by threads and reproducible by `seed`.
 
-    A **pass** shows every image once, in an order of its own. An **epoch** is `steps` batches. The
-    next epoch continues where the last one ended, which may be in the middle of a pass.
+    A **pass** shows every image once; each pass has another order. An **epoch** is `steps` batches.
+    The next epoch continues where the last one ended, which may be in the middle of a pass.
 
     An image is **bad** if the Dataset raises any Exception for it, or if its annotation is wrong.
     Each bad image is named once in a warning and left out from then on. Another image of the pass
@@ -251,8 +251,8 @@ class BatchLoader(keras.utils.PyDataset):
     always allowed), more than half of at least 20 tried images, or all.
 
     An image without objects is left out too, but it is not bad: many data sets contain any number
-    of empty scenes. Only the first one is named. Images of which every mask is empty are treated
-    alike. With TRAIN_EMPTY_IMAGES such images are trained on.
+    of empty scenes. Only the first one is named. An image whose masks are all empty is treated in
+    the same way. With TRAIN_EMPTY_IMAGES such images are used for training.
 
     Give it to `fit` with `shuffle=False`, because `fit` would otherwise shuffle the batches with
     Python's global random state. Several threads call `load_image` and `load_mask` at once.
@@ -283,8 +283,8 @@ class BatchLoader(keras.utils.PyDataset):
     Attributes:
         epoch: the current epoch. `fit` advances it; your own loop sets it.
         skipped: image id to the reason why the image is left out.
-        failure: the exception that ended the loading, or None. Keras on TensorFlow raises an error
-            of its own, which holds only the text of this one.
+        failure: the exception that ended the loading, or None. Keras on TensorFlow raises another
+            error instead, which has only the text of this one.
 
     Raises:
         ValueError: the dataset has no images or another number of classes than the config, or an
@@ -363,7 +363,7 @@ class BatchLoader(keras.utils.PyDataset):
         self._within_epoch = True
 
     def on_epoch_end(self) -> None:
-        """Advance to the next epoch if one had begun: Keras calls this before the first one too."""
+        """Advance to the next epoch if one has begun: Keras also calls this before the first."""
         self.epoch += self._within_epoch
         self._within_epoch = False
 
@@ -412,14 +412,14 @@ class BatchLoader(keras.utils.PyDataset):
         return np.random.default_rng((self.seed, *key))
 
     def _sample(self, image_id: int, rng: np.random.Generator) -> Sample | None:
-        """The image with its objects, None where it cannot be trained on."""
+        """The image with its objects, or None if it cannot be used for training."""
         trains_empty = self.config.TRAIN_EMPTY_IMAGES
         try:
             annotated = load_annotated(self.dataset, self.config, image_id)
             is_usable = annotated.has_objects() or trains_empty
             if is_usable:
                 _check_size(annotated.image, self.config)
-        except Exception as error:  # whatever the user's code raises
+        except Exception as error:  # the user's code may raise any error
             self._bad_images.add_bad(image_id, error)
             return None
         if not is_usable:
@@ -438,7 +438,7 @@ class BatchLoader(keras.utils.PyDataset):
         return sample if trains_empty else None
 
     def _note_lost_objects(self, image_id: int, annotated: Annotated) -> None:
-        """Say once why an image has none of its objects left."""
+        """Log once why an image has no objects left."""
         trains_empty = self.config.TRAIN_EMPTY_IMAGES
         if annotated.has_objects() and not annotated.has_object_pixels():
             kind, reason = "with only empty masks", "its masks have no pixel; check load_mask."
@@ -482,7 +482,7 @@ def _check_size(image: np.ndarray, config: Config) -> None:
 
 
 def _source_names(sources: str | Iterable[str] | None) -> tuple[str, ...]:
-    """The names of sources that are not augmented; a text is one name, not its letters."""
+    """The names of sources that are not augmented; a string is one name."""
     names = (sources,) if isinstance(sources, str) else tuple(sources or ())
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:

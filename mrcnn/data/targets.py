@@ -73,7 +73,7 @@ def build_rpn_targets(
         gt_class_ids: `[N]`, negative for a crowd.
         gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels.
         config: its RPN_TRAIN_ANCHORS_PER_IMAGE and RPN_BBOX_STD_DEV.
-        rng: chooses where there are too many; without it NumPy's global state does.
+        rng: chooses anchors if there are too many; None for NumPy's global state.
 
     Returns:
         rpn_match: `[A]` int32: 1 positive, -1 negative, 0 neutral.
@@ -243,7 +243,7 @@ def _choose_rois(
     positive = _at_most(positive, int(count * config.ROI_POSITIVE_RATIO), rng)
     negative = _at_most(negative, count - len(positive), rng)
     missing = count - len(positive) - len(negative)
-    # Repeat some where there are too few, negative ones if there are any.
+    # If there are too few, some are repeated: negative ones if there are any.
     repeated: np.ndarray = np.zeros(0, int)
     if missing:
         repeated = rng.choice(negative if len(negative) else positive, missing)
@@ -252,7 +252,7 @@ def _choose_rois(
 
 
 def _at_most(ids: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` random ids, or all of them where there are no more."""
+    """`count` random ids, or all of them if there are fewer."""
     return rng.choice(ids, count, replace=False) if len(ids) > count else ids
 
 

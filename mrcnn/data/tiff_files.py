@@ -1,9 +1,9 @@
 """TIFF files: which library decodes which kind.
 
 Pillow reads TIFFs of up to 8 bits, and those whose colours have to be converted (CMYK, palette,
-YCbCr, LAB). It cuts colours of 16 bits to 8 and does not know many kinds of floats, so these go to
-tifffile, or to OpenCV where tifffile would need the optional package imagecodecs. The header comes
-from tifffile alone, and nothing is decoded before it is checked.
+YCbCr, LAB). It reduces colours of 16 bits to 8 and does not know many kinds of floats, so tifffile
+reads these, or OpenCV if tifffile would need the optional package imagecodecs. tifffile reads every
+header, and nothing is decoded before the header is checked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mrcnn.data.decoders import (
 from mrcnn.data.value_range import white_of
 from mrcnn.types import PathLike
 
-if TYPE_CHECKING:  # imported where it is used: it takes a fifth of a second
+if TYPE_CHECKING:  # imported in the functions that use it: it takes a fifth of a second
     import tifffile
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -43,7 +43,7 @@ _ORIENTATION, _MAX_SAMPLE, _S_MAX_SAMPLE = 274, 281, 341
 
 
 def is_tiff(path: PathLike) -> bool:
-    """Does the file begin as TIFFs do, whatever its name ends with?"""
+    """Does the file begin like a TIFF? Its name does not count."""
     with open(path, "rb") as file:
         return file.read(4) in _MAGIC
 
@@ -56,8 +56,8 @@ def decode_tiff(path: PathLike, page: int | None = None) -> Decoded:
             smaller copies and pages marked as masks do not count.
 
     Raises:
-        Refusal: too many pixels, several pages, or a kind of TIFF that nothing here decodes.
-            Damaged files raise anything.
+        Refusal: too many pixels, several pages, or a kind of TIFF that none of the three libraries
+            decodes. Damaged files raise any error.
     """
     import tifffile
 
@@ -174,7 +174,7 @@ def _decode_with_tifffile(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> np
 
 
 def _check_deflate(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Check that no strip or tile unpacks to more than its size, which tifffile does not limit."""
+    """Check that no strip or tile unpacks to more than its size; tifffile sets no limit."""
     assert page.dtype is not None
     size = int(np.prod(page.chunks)) * page.dtype.itemsize
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -185,7 +185,7 @@ def _check_deflate(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
 
 
 def _decode_with_libtiff(path: PathLike, number: int, page: tifffile.TiffPage) -> np.ndarray:
-    """What Pillow or OpenCV make of a page: both have libtiff, with its compressions."""
+    """A page decoded by Pillow or OpenCV: both contain libtiff, with its compressions."""
     if page.samplesperpixel == 1:
         try:
             return decode_with_pillow(path, number).pixels
@@ -193,7 +193,7 @@ def _decode_with_libtiff(path: PathLike, number: int, page: tifffile.TiffPage) -
             pass
     is_separate = page.planarconfig == _SEPARATE_PLANES and page.samplesperpixel > 1
     if number == 0 and page.samplesperpixel != 2 and not is_separate:
-        # OpenCV turns TIFFs as it decodes them.
+        # OpenCV rotates TIFFs as it decodes them.
         pixels = decode_with_opencv(path).pixels
         return turned(pixels, undoing(_orientation(page)))
     raise Refusal(_unknown(page))
@@ -204,7 +204,7 @@ def _orientation(page: tifffile.TiffPage) -> int:
 
 
 def _stated_white(page: tifffile.TiffPage) -> float | None:
-    """The value of white where the header tells it, by its bits or by its largest value."""
+    """The value of white if the header states it, as a number of bits or as a largest value."""
     if page.sampleformat == _FLOAT:
         return None
     if found := re.search(r'\bSignificantBits="(\d{1,2})"', page.description):
@@ -212,6 +212,6 @@ def _stated_white(page: tifffile.TiffPage) -> float | None:
     if _bits(page) not in (8, 16, 32, 64):
         return 2 ** _bits(page) - 1
     stated = [page.tags.valueof(tag) for tag in (_MAX_SAMPLE, _S_MAX_SAMPLE)]
-    # Often the largest value in this image, so it tells no more than the number of bits.
+    # This is often the largest value in the image, so only its number of bits is used.
     largest = max((float(np.max(value)) for value in stated if value is not None), default=0)
     return white_of(largest) if 0 < largest < 2 ** _bits(page) else None

@@ -1,7 +1,7 @@
 """Pixels of any number type as 8 bits: which value becomes black and which white.
 
-A file of 16 bits often holds fewer: cameras write 10, 12 or 14 bits into it, and programs store
-8-bit images so. A fixed division by 257 would make these almost black.
+A file of 16 bits often uses fewer: cameras write 10, 12 or 14 bits into it, and some programs store
+8-bit images in it. A fixed division by 257 would make these images almost black.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Scaled(NamedTuple):
     """Pixels in 8 bits."""
 
     pixels: np.ndarray  # uint8, same shape as before
-    guess: tuple[float, float] | None  # values taken as black and white where only the data told
+    guess: tuple[float, float] | None  # black and white if they were derived from the data alone
 
 
 def to_8_bits(
@@ -27,7 +27,7 @@ def to_8_bits(
     value_range: Sequence[float] | None = None,
     white: float | None = None,
 ) -> Scaled:
-    """Pixels as uint8: linear from black, 0, to white, 255; values beyond are clipped.
+    """Pixels as uint8: linear from black (0) to white (255); values beyond are clipped.
 
     uint8 stays as it is. Booleans become 0 and 255.
 
@@ -37,8 +37,8 @@ def to_8_bits(
         white: the largest possible value where the file states it.
 
     Raises:
-        ValueError: pixels that are not finite, or whose white nobody states and the data do not
-            tell. The sentence begins with a verb, for the caller to name the file.
+        ValueError: pixels are not finite, or the value of white is neither stated nor clear from
+            the data. The message begins with a verb; the caller puts the file's name before it.
     """
     if pixels.dtype == np.uint8:
         return Scaled(pixels, None)

@@ -1,4 +1,4 @@
-"""Detection: images to batches, batches through the network, its outputs back to pixels."""
+"""Detection: images are batched, run through the network, and its outputs mapped back to pixels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Unmold: TypeAlias = Callable[..., tuple]
 Anchors: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 Item = TypeVar("Item")
 
-# What an AnchorCache may hold. 1024x1024 pixels take 12 MB of anchors and 25 ms to make them.
+# Largest size of an AnchorCache. For 1024x1024 pixels, anchors take 12 MB, and 25 ms to make them.
 ANCHOR_BYTES = 128 << 20
 
 
 class AnchorCache:
-    """Normalised anchors by image shape; those used last are kept, up to `ANCHOR_BYTES`.
+    """Normalised anchors by image shape; the last used are kept, up to `ANCHOR_BYTES`.
 
     Args:
         config: its RPN_ANCHOR_SCALES, RPN_ANCHOR_RATIOS, RPN_ANCHOR_STRIDE and BACKBONE_STRIDES.
@@ -36,13 +36,13 @@ class AnchorCache:
 
     def __init__(self, config: Config):
         self.config = config
-        # The shape used last comes last.
+        # Ordered by last use, the latest last.
         self._by_shape: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, image_shape: Sequence[int]) -> np.ndarray:
         """`[A, (y1, x1, y2, x2)]` float32, normalised, for a molded image of this shape."""
         shape = tuple(int(side) for side in image_shape[:2])
-        # Threads of a server share a cache: each step is safe if another thread comes between.
+        # Threads of a server share a cache: between any two steps, another thread may run.
         anchors = self._by_shape.pop(shape, None) or self._make(shape)
         self._by_shape[shape] = anchors
         self._drop_oldest()
@@ -54,7 +54,7 @@ class AnchorCache:
         return pixels, norm_boxes(pixels, shape)
 
     def _drop_oldest(self) -> None:
-        """Keep the newest shapes that fit, and the last one whatever its size."""
+        """Keep the last used shapes that fit; the latest one stays even if it is too large."""
         held = 0
         for number, (shape, arrays) in enumerate(reversed(list(self._by_shape.items()))):
             held += sum(array.nbytes for array in arrays)
@@ -91,7 +91,7 @@ def predict(
     """Run the network on a batch of molded images of one shape.
 
     Args:
-        model: a DetectionModel, or any other with the outputs of `inference_graph`.
+        model: a DetectionModel, or another Keras model with the outputs of `inference_graph`.
         anchors: `[A, (y1, x1, y2, x2)]`, normalised.
         molded_images: `[B, H, W, channels]`; image_metas: `[B, meta]`.
 
@@ -178,10 +178,10 @@ def batches_of_one_shape(
 
     Args:
         size: images per batch.
-        shape_of: function from an image to its shape; an image whose shape is None makes a batch
-            of its own, at once.
-        most: number of images that may wait for others of their shape; when it is reached, the
-            shape that has waited longest becomes a batch, full or not.
+        shape_of: function from an image to its shape; an image whose shape is None becomes a batch
+            of one at once.
+        most: number of images that may wait for others of their shape. At this number, the images
+            of the shape that has waited longest become a batch, full or not.
     """
     waiting: dict[tuple[int, ...], list[Item]] = {}
     for image in images:

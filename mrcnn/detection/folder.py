@@ -33,7 +33,7 @@ from mrcnn.detection.result_files import Store
 from mrcnn.evaluation.coco_results import coco_results
 from mrcnn.types import PathLike
 
-if TYPE_CHECKING:  # what users hold stands above the rooms
+if TYPE_CHECKING:  # `mask_rcnn` is above this file in the reading order
     from mrcnn.mask_rcnn import MaskRCNN
 
 logger = logging.getLogger("mrcnn")
@@ -67,7 +67,7 @@ def detect_folder(
     limit: int | None = None,
     read: Callable[[str], np.ndarray] = read_image,
 ) -> Counts:
-    """Detect in the images of a folder that have no result yet, and write the results.
+    """Detect in those images of a folder that have no result yet, and write the results.
 
     Args:
         model: a `MaskRCNN` in inference mode.
@@ -75,15 +75,15 @@ def detect_folder(
         store: from `open_jsonl` or `open_parquet`.
         classes: category id and name of the classes 1 to K.
         recursive: also look into the folders inside, but not into links to folders.
-        shard: `(index, count)`: do part `index` of `count` disjoint parts. A name stays in its part
-            when others come or go.
+        shard: `(index, count)`: do part `index` of `count` disjoint parts. An image stays in its
+            part when others are added or removed.
         limit: largest number of images to do.
         read: function from a path to an image; its OSErrors and ValueErrors become the result of
             the image.
 
     Raises:
-        ValueError: a shard that does not exist, a Config that cannot detect, or a number of classes
-            that is not the network's.
+        ValueError: the shard does not exist, the Config cannot detect, or the number of classes is
+            not the network's.
         FileNotFoundError, NotADirectoryError: as `check_folder`.
     """
     _check(model.config, classes, shard, limit)
@@ -91,7 +91,7 @@ def detect_folder(
     total = _count_left(folder, store, recursive, shard)
     total = total if limit is None else min(total, limit)
     names = (n for n in image_names(folder, recursive) if _is_ours(n, store, shard))
-    # A file that appeared after the count waits for the next run.
+    # A file that appears after the count is left for the next run.
     names_to_do = itertools.islice(names, total)
     say, counts = progress_line(total), Counts(0, 0, 0)
     for result in detect_names(model, folder, names_to_do, classes, read):
@@ -108,7 +108,7 @@ def detect_folder(
 
 
 def _check(config: Config, classes: Classes, shard: tuple[int, int], limit: int | None) -> None:
-    """Refuse what no image could change, before the first image."""
+    """Check the arguments before the first image is read."""
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"shard is {index}/{count}; of 3 shards there are 0/3, 1/3 and 2/3.")
@@ -168,7 +168,7 @@ def detect_names(
     classes: Classes,
     read: Callable[[str], np.ndarray] = read_image,
 ) -> Iterator[dict[str, Any]]:
-    """The result of each image, in the form of `result_files`; in about the order of the names.
+    """The result of each image, in the form of `result_files`, roughly in the order of the names.
 
     Args:
         names: of images, relative to the folder. The rest is as in `detect_folder`.
@@ -190,7 +190,7 @@ def detect_names(
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Iterator[Result]:
-    """`map(function, items)` in threads, at most `ahead` results before they are asked for."""
+    """`map(function, items)` in threads that compute at most `ahead` results in advance."""
     pool = ThreadPoolExecutor(threads)
     waiting: deque = deque()
     try:
@@ -222,7 +222,7 @@ def _shape(image: _Molded | _Unreadable) -> tuple[int, ...] | None:
 def _run_network(
     model: MaskRCNN, batch: Sequence[_Molded | _Unreadable], classes: Classes
 ) -> Callable[[], list[dict[str, Any]]]:
-    """Run the network on a batch of one shape; the function returned makes the results."""
+    """Run the network on a batch of one shape; returns a function that makes the results."""
     molded = [image for image in batch if isinstance(image, _Molded)]
     if not molded:
         unreadable = [image for image in batch if isinstance(image, _Unreadable)]
@@ -263,7 +263,7 @@ def _results(
 
 
 def _named(result: dict[str, Any], classes: Classes) -> dict[str, Any]:
-    """One of `coco_results` with its category's id and name, and numbers that are shorter."""
+    """One dict of `coco_results` with its category's id and name, and rounded numbers."""
     category_id, category_name = classes[result["category_id"] - 1]
     return {
         "category_id": category_id,
@@ -275,7 +275,7 @@ def _named(result: dict[str, Any], classes: Classes) -> dict[str, Any]:
 
 
 def _count_threads() -> int:
-    """As many threads as this process may use cores, up to `_MOST_THREADS`."""
+    """Number of threads: one per core that this process may use, up to `_MOST_THREADS`."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, _MOST_THREADS)
@@ -298,7 +298,7 @@ def run_settings(
         "folder": os.path.realpath(folder),
         "weights": f"SHA-256 {_sha256(weights)}",
         "classes": ", ".join(f"{number} {name}" for number, name in classes),
-        # The text of a function has its address in it, which differs from run to run.
+        # The repr of a function contains its address, which differs from run to run.
         **{name: getattr(value, "__qualname__", str(value)) for name, value in values.items()},
     }
 

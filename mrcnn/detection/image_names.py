@@ -15,7 +15,7 @@ IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_names(folder: PathLike, recursive: bool = False) -> Iterator[str]:
-    """Names of a folder's images relative to it, in no order, without making a list of them.
+    """Names of a folder's images relative to it, in any order, one at a time.
 
     Args:
         recursive: also look into the folders inside, but not into links to folders.
@@ -57,10 +57,10 @@ def check_folder(folder: PathLike, recursive: bool = False) -> None:
 
 
 def in_shard(name: str, index: int, count: int) -> bool:
-    """Is a name in part `index` of `count`? It stays there when other names come or go."""
+    """Is a name in part `index` of `count`? Other names have no influence on this."""
     return int.from_bytes(digest(name)[:8], "little") % count == index
 
 
 def as_text(name: str) -> str:
-    r"""A file name as results have it: bytes that are not UTF-8 are written as `caf\xe9.jpg`."""
+    r"""A file name as in results: bytes that are not UTF-8 are written as in `caf\xe9.jpg`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -17,7 +17,7 @@ from mrcnn.weights.network import Network
 
 @keras.saving.register_keras_serializable("mrcnn")
 class DetectionModel(Network):
-    """The inference graph, and a faster way to the two of its outputs that `detect` needs.
+    """The inference graph, with a faster way to compute the two outputs that `detect` needs.
 
     `predict_on_batch` gives all seven outputs of `inference_graph`.
     """
@@ -36,7 +36,7 @@ class DetectionModel(Network):
             masks `[B, K, h, w, C]` of the first K rows, K at least the largest number of detections
             in one image.
         """
-        # Read when a trace is made, so each threshold needs traces of its own.
+        # A trace contains the threshold as a constant, so each threshold needs its own traces.
         threshold = self.get_layer("mrcnn_detection").min_confidence
         if threshold not in self._passes:
             self._passes[threshold] = DetectionPass(self)
@@ -44,13 +44,13 @@ class DetectionModel(Network):
 
     @contextlib.contextmanager
     def all_scores(self) -> Iterator[None]:
-        """Within it, DETECTION_MIN_CONFIDENCE counts as 0, as average precision needs it.
+        """A context in which DETECTION_MIN_CONFIDENCE is 0, for average precision.
 
-        The first detection in this context makes one more trace of the network; later ones use it.
+        The first detection in this context traces the network once more; later ones use this trace.
         """
         layer = self.get_layer("mrcnn_detection")
         threshold, traced = layer.min_confidence, getattr(self, "predict_function", None)
-        # The trace of Keras' own `predict` has the threshold in it.
+        # The trace of Keras' own `predict` contains the threshold too.
         layer.min_confidence, self.predict_function = 0.0, None
         try:
             yield

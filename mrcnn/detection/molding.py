@@ -1,4 +1,4 @@
-"""Molding and unmolding: images to inputs of the network, its outputs back to pixels of the images.
+"""Molding and unmolding: from images to network inputs, and from outputs to pixels of the images.
 
 Letters: N images or detections, D rows of the network's detections, C classes.
 """
@@ -34,7 +34,7 @@ def mold_inputs(
 
     Raises:
         ValueError: no images; an array that is not an image or does not fit the network; an image
-            of which IMAGE_RESIZE_MODE "crop" would cut off a part.
+            that IMAGE_RESIZE_MODE "crop" would cut.
     """
     check_images(images)
     inputs = [mold_one(image, index, config) for index, image in enumerate(images)]
@@ -63,7 +63,7 @@ def mold_one(
 
 
 def check_images(images: Sequence[np.ndarray] | np.ndarray) -> None:
-    """Refuse one image in place of a list, and an empty list, with a ValueError."""
+    """Raise ValueError for a single image instead of a list, and for an empty list."""
     if isinstance(images, np.ndarray) and images.ndim < 4:
         raise ValueError(
             f"images is one array of shape {images.shape}; it must be a list of images: [image]."
@@ -89,7 +89,7 @@ def _checked(image: np.ndarray, index: int, config: Config) -> np.ndarray:
 def _check_whole(
     shape: tuple[int, ...], scale: float, crop: tuple[int, int, int, int], index: int
 ) -> None:
-    """A random part of an image is for training; an image as large as the crop stays whole."""
+    """Refuse a crop that cuts the image: a random part of an image is for training only."""
     whole = tuple(scaled_size(side, scale) for side in shape[:2])
     if whole != crop[2:]:
         raise ValueError(
@@ -159,7 +159,7 @@ def _in_pixels(
     image_shape: Sequence[int],
     window: Sequence[int] | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes in pixels, class ids, scores, and masks `[N, h, w]` of the size the network gives."""
+    """Boxes in pixels, class ids, scores, and masks `[N, h, w]` in the network's output size."""
     empty = np.flatnonzero(detections[:, 4] == 0)
     count = empty[0] if len(empty) else len(detections)
     class_ids = detections[:count, 4].astype(np.int32)
@@ -170,8 +170,8 @@ def _in_pixels(
     shown = norm_boxes(np.asarray(window), image_shape[:2])
     origin = np.tile(shown[:2], 2)
     size = np.tile(shown[2:] - shown[:2], 2)
-    # Normalised coordinates go from the first pixel's centre to the last one's: a window that is
-    # one pixel high or wide has the size 0.
+    # Normalised coordinates go from the centre of the first pixel to that of the last one, so a
+    # window that is one pixel high or wide has the size 0.
     boxes = (detections[:count, :4] - origin) / np.where(size > 0, size, 1)
     height, width = original_image_shape[:2]
     # For the same reason, only an image one pixel high or wide has boxes to clip.

@@ -1,4 +1,4 @@
-"""The progress of a long run, printed as one line that is not too frequent."""
+"""The progress of a long run, printed as one line, once per second or minute."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 def progress_line(total: int) -> Callable[[int], None]:
     """A function that prints how many images are done, the speed, and the time left.
 
-    On a terminal one line is rewritten each second; elsewhere a line is printed each minute. The
-    speed leaves out the time before the first call, in which the network is traced.
+    On a terminal, one line is rewritten once per second; elsewhere, one line per minute is printed.
+    The speed does not include the time before the first call, when the network is traced.
 
     Args:
         total: number of images to do.

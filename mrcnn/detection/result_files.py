@@ -8,9 +8,9 @@ A result is a dict with `file_name`, then `width`, `height` and `detections`, or
 these three. A detection has `category_id`, `category_name`, `score`, `bbox` `[x, y, width, height]`
 and `segmentation`, COCO's run lengths `{"size": [height, width], "counts": str}`.
 
-`open_jsonl` writes one line per result. `open_parquet` writes the same lines to a journal and makes
-a part file of each 64 MB of them, with one row per detection; an image without detections has one
-row too.
+`open_jsonl` writes one line per result. `open_parquet` writes the same lines to a journal and turns
+each 64 MB of them into a part file with one row per detection. An image without detections also has
+one row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = logging.getLogger("mrcnn")
 
 PART_BYTES = 64 << 20
 _ROWS_AT_ONCE = 5000
-# With digests of 16 bytes, the chance that two of a billion names have the same one is 1e-21.
+# With digests of 16 bytes, the probability that any two of a billion names share one is 1e-21.
 _DIGEST_BYTES = 16
 _BEGINNING = re.compile(rb'\{"file_name": ("(?:[^"\\]|\\.)*"), "(error)?')
 
@@ -58,14 +58,14 @@ class Store(NamedTuple):
 
 @contextlib.contextmanager
 def open_jsonl(path: PathLike, settings: dict[str, str]) -> Iterator[Store]:
-    """Write results as JSON lines; an existing file is continued, an incomplete last line cut off.
+    """Write results as JSON lines; append to an existing file without its incomplete last line.
 
     Args:
         path: the file; `_<name>.settings.json` beside it keeps the settings.
-        settings: the settings that results depend on, the same for all results of a file.
+        settings: the settings that results depend on; all results of a file must have the same.
 
     Raises:
-        ValueError: the file holds results of other settings, or something else than results.
+        ValueError: the file holds results of other settings, or is not a file of results.
         OSError: another process writes to it.
     """
     path = os.path.abspath(path)
@@ -92,7 +92,7 @@ def open_parquet(
     `[height, width]`.
 
     Args:
-        folder: folder of the parts; files whose names begin with `_` are journal and settings.
+        folder: folder of the parts; the files whose names begin with `_` are journal and settings.
         settings: as in `open_jsonl`.
         name: first part of the files' names.
         part_bytes: bytes of JSON lines that make a part.
@@ -123,7 +123,7 @@ def open_parquet(
                 make_part()
 
         yield Store(is_done, done, failed, add)
-        # After an error this is not reached: the lines wait in the journal for the next run.
+        # Not reached after an error: then the lines stay in the journal for the next run.
         if file.tell():
             make_part()
 
@@ -142,7 +142,7 @@ def digest(name: str) -> bytes:
 
 
 def _membership(known: Iterable[tuple[str, bool]]) -> tuple[Callable[[str], bool], int, int]:
-    """A function that tells whether a name is known, number of names, number of errors.
+    """A function that says whether a name is known; the number of names; the number of errors.
 
     The function keeps 16 bytes per name.
     """
@@ -162,16 +162,16 @@ def _membership(known: Iterable[tuple[str, bool]]) -> tuple[Callable[[str], bool
 
 
 def _keep_settings(path: str, settings: dict[str, str], output: str, done: int) -> None:
-    """Write the settings, or compare them with those of the results that are there.
+    """Write the settings, or compare them with those of existing results.
 
-    A run that failed before its first result leaves no settings that bind the next one.
+    If a run failed before its first result, the next run may use other settings.
 
     Args:
         path: the file of the settings; output: the file or folder of the results.
-        done: number of results that are there.
+        done: number of existing results.
 
     Raises:
-        ValueError: results are there, and their settings differ.
+        ValueError: results exist, and their settings differ.
     """
     if not done or not os.path.exists(path):
         write_text(path, json.dumps(settings, indent=2) + "\n")
@@ -196,12 +196,12 @@ def refuse_other_splits(folder: PathLike, name: str, shard: tuple[int, int]) -> 
     """Check that all results in a folder are of the same number of shards.
 
     Args:
-        folder: the folder of the results; it need not be there.
+        folder: the folder of the results; it need not exist.
         name: the files' name before `shard_ending`.
         shard: `(index, count)` of this run.
 
     Raises:
-        ValueError: a file is of another number of shards, so that images would be done twice.
+        ValueError: a file belongs to another number of shards, so images would be done twice.
     """
     ours = re.compile(rf"_?{re.escape(name)}(?:-\d+-of-(\d+))?(?:-\d{{6,}})?\.\w+")
     for other in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
@@ -224,7 +224,7 @@ def shard_ending(shard: tuple[int, int]) -> str:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[IO[bytes]]:
-    """Open a file to read and append; other processes cannot, until it is closed."""
+    """Open a file to read and append, and lock it against other processes until it is closed."""
     with open(path, "a+b") as file:
         try:
             import fcntl
@@ -234,14 +234,14 @@ def _locked(path: str) -> Iterator[IO[bytes]]:
             raise OSError(
                 f"another process is writing to {path}; wait for it, or write to another place."
             ) from error
-        except (ImportError, OSError) as error:  # a system or file system without locks
+        except (ImportError, OSError) as error:  # an operating or file system without locks
             logger.warning("%s cannot be locked (%s): let only one process write it", path, error)
         file.seek(0)
         yield file
 
 
 def _read_lines(file: IO[bytes], path: str) -> Iterator[tuple[str, bool]]:
-    """`(file name, is it an error)` of each line; an incomplete last line is cut off.
+    """`(file name, whether it is an error)` of each line; an incomplete last line is cut off.
 
     Raises:
         ValueError: a line that `open_jsonl` did not write.
@@ -309,7 +309,7 @@ def _part_number(path: str) -> int:
 
 
 def _read_parts(paths: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """`(file name, is it an error)` of each image; its rows are adjacent and in one part."""
+    """`(file name, whether it is an error)` of each image; its rows are adjacent, in one part."""
     pyarrow = _import_pyarrow()
     for path in paths:
         last = None
@@ -323,7 +323,7 @@ def _read_parts(paths: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _drop_lines_of(parts: Sequence[str], file: IO[bytes], journal: str) -> None:
-    """Empty the journal if its lines are in the last part: the run ended between the two steps."""
+    """Empty the journal if the last part has its lines: a run ended between these two steps."""
     if not parts:
         return
     in_journal = next(_read_lines(file, journal), None)
@@ -332,7 +332,7 @@ def _drop_lines_of(parts: Sequence[str], file: IO[bytes], journal: str) -> None:
 
 
 def _write_part(journal: str, path: str) -> None:
-    """Write the journal's results to a parquet file; on return it is safe to empty the journal."""
+    """Write the journal's results to a parquet file; afterwards the journal may be emptied."""
     pyarrow = _import_pyarrow()
     rows = itertools.chain.from_iterable(map(_rows, read_jsonl(journal)))
     schema = _schema(pyarrow)

@@ -24,7 +24,7 @@ from mrcnn.data.dataset import Dataset, load_image_for
 from mrcnn.evaluation.coco_results import coco_results
 from mrcnn.geometry.rle import encode_masks
 
-if TYPE_CHECKING:  # pycocotools is imported where it is used: importing mrcnn must stay cheap
+if TYPE_CHECKING:  # functions import pycocotools themselves: importing mrcnn must stay fast
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -48,7 +48,7 @@ COCO_FIGURES = {
 
 
 class Detects(Protocol):
-    """What evaluation needs of a model; `MaskRCNN` in inference mode has it."""
+    """The part of a model that evaluation uses; `MaskRCNN` in inference mode has it."""
 
     config: Any
 
@@ -75,9 +75,9 @@ def evaluate(
         dataset: a prepared `Dataset` with the class ids that the model was trained with.
         image_ids: ids of the images to evaluate on; None for all.
         limit: evaluate on the first `limit` of them; None or 0 for all.
-        progress: function that is called after each image with (images done, images in all).
-        coco_gt: `COCO(path)` of the annotation file that `dataset` was read from; its boxes and
-            areas are the ground truth then. Without it they are computed from the data set's masks.
+        progress: function that is called after each image with (images done, total images).
+        coco_gt: `COCO(path)` of the annotation file that `dataset` was read from; then its boxes
+            and areas are the ground truth. None: they are computed from the data set's masks.
 
     Returns:
         `{"bbox": figures, "segm": figures}`, each with the keys of `COCO_FIGURES`, in 0..1;
@@ -116,7 +116,7 @@ def detect_results(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Detect on images of a data set; the detections in COCO's results format.
+    """Detect on images of a data set; returns the detections in COCO's results format.
 
     Args:
         model, dataset, image_ids, limit, progress: as in `evaluate`.
@@ -159,8 +159,8 @@ def source_scope(dataset: Dataset, image_ids: Sequence[int]) -> dict[str, list]:
 def coco_ground_truth(dataset: Dataset, image_ids: Sequence[int] | None = None) -> COCO:
     """Build the ground truth of a data set in memory, as a `COCO` of pycocotools.
 
-    A mask without a pixel is left out, because no detection could match it. This is warned of,
-    unless its class id is 0: so some data sets mark an image without objects.
+    A mask without a pixel is left out, because no detection could match it. A warning says so,
+    unless its class id is 0, which some data sets use to mark an image without objects.
 
     Args:
         dataset: a prepared `Dataset`. Masks become run lengths, negative class ids crowds; ids of
@@ -168,7 +168,7 @@ def coco_ground_truth(dataset: Dataset, image_ids: Sequence[int] | None = None) 
         image_ids: ids of the images to take, None for all; images without objects count too.
 
     Raises:
-        ValueError: a class id without a name, or masks and class ids that disagree.
+        ValueError: a class id has no name, or the numbers of masks and class ids differ.
     """
     images, annotations = [], []
     for image_id in _distinct(dataset.image_ids if image_ids is None else image_ids):
@@ -176,7 +176,7 @@ def coco_ground_truth(dataset: Dataset, image_ids: Sequence[int] | None = None) 
         _check_sizes(image_id, masks, class_ids)
         masks, class_ids = _without_empty_masks(image_id, masks, np.asarray(class_ids))
         _check_class_ids(dataset, image_id, class_ids)
-        # A data set without objects may give masks of no size at all.
+        # Without objects, a data set may return masks of height and width 0.
         has_size = 0 not in masks.shape[:2]
         height, width = (masks if has_size else dataset.load_image(image_id)).shape[:2]
         images.append({"id": image_id, "height": int(height), "width": int(width)})
@@ -197,15 +197,15 @@ def run_coco_eval(
 ) -> COCOeval:
     """Match results to the ground truth; nothing is printed.
 
-    pycocotools is the reference. If the library faster-coco-eval is installed, it is used: its
-    figures are the same and take less time.
+    pycocotools is the reference. If the library faster-coco-eval is installed, it is used instead:
+    it computes the same figures in less time.
 
     Args:
-        coco_gt: from `coco_ground_truth`, or `COCO(path)` of a COCO annotation file; it is left as
-            it is.
+        coco_gt: from `coco_ground_truth`, or `COCO(path)` of a COCO annotation file; it is not
+            changed.
         results: in COCO's format, as from `coco_results`; may be empty.
-        iou_type: "bbox" or "segm". It also decides whether a detection counts as small, medium or
-            large by the area of its box or of its mask.
+        iou_type: "bbox" or "segm". A detection counts as small, medium or large by the area of its
+            box for "bbox", and by the area of its mask for "segm".
         image_ids, category_ids: ids to evaluate on, None for all of `coco_gt`.
 
     Returns:
@@ -213,8 +213,8 @@ def run_coco_eval(
         the order of `coco_gt.dataset`.
 
     Raises:
-        ValueError: another iou_type; a result whose image, category or mask size is not that of
-            the ground truth.
+        ValueError: another iou_type; a result has an image, category or mask size that the ground
+            truth does not have.
     """
     if iou_type not in IOU_TYPES:
         raise ValueError(f"iou_type is {iou_type!r}; it must be 'bbox' or 'segm'.")
@@ -225,7 +225,7 @@ def run_coco_eval(
         for number, result in enumerate(results, start=1)
     ]
     truth = _numbered(coco_gt.dataset)
-    # The libraries' loadRes would do this, but takes no empty list and writes into the results.
+    # The libraries' loadRes does this too, but it refuses an empty list and changes the results.
     detected = {**truth, "annotations": annotations}
     coco_eval = _coco_eval(truth, detected, iou_type)
     if image_ids is not None:
@@ -241,7 +241,7 @@ def run_coco_eval(
 
 def coco_figures(coco_eval: COCOeval) -> dict[str, float]:
     """The twelve figures of `COCO_FIGURES` by name, in 0..1; -1 where there are no objects."""
-    # faster-coco-eval adds figures of its own after the twelve.
+    # faster-coco-eval adds further figures after the twelve.
     stats = coco_eval.stats[: len(COCO_FIGURES)]
     return {name: float(value) for name, value in zip(COCO_FIGURES, stats, strict=True)}
 
@@ -267,7 +267,7 @@ def summary(figures: dict[str, float]) -> str:
 
 
 def _all_scores(model: Detects) -> contextlib.AbstractContextManager:
-    """Within it, the model returns detections of any score, if its network can be asked to."""
+    """A context in which the model returns detections of any score, if its network can do so."""
     all_scores = getattr(getattr(model, "keras_model", None), "all_scores", None)
     return all_scores() if all_scores else contextlib.nullcontext()
 
@@ -284,7 +284,7 @@ def _detect_all(
 
 
 def _distinct(image_ids: Sequence[int] | np.ndarray) -> list[int]:
-    """Each id once, as COCO needs them: samples drawn with replacement repeat some."""
+    """Each id once, as COCO requires; samples drawn with replacement repeat some ids."""
     return list(dict.fromkeys(map(int, image_ids)))
 
 
@@ -301,7 +301,7 @@ def _coco(dataset: dict[str, Any]) -> COCO:
 def _numbered(dataset: dict[str, Any]) -> dict[str, Any]:
     """A data set in COCO's format with annotation ids from 1.
 
-    pycocotools writes the id of the matched object, and takes 0 for "no match". Some tools count
+    pycocotools stores the id of the matched object, and 0 means "no match". But some tools count
     from 0, or use an id twice.
     """
     annotations = enumerate(dataset.get("annotations", ()), start=1)

@@ -26,8 +26,8 @@ def compute_matches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match the predictions of one image to its objects.
 
-    Predictions choose in order of falling score; each takes the object of its class that no other
-    has taken and whose mask it overlaps most.
+    In order of falling score, each prediction takes the object of its class whose mask it overlaps
+    most, among the objects that are still free.
 
     Args:
         gt_boxes: `[G, (y1, x1, y2, x2)]`; rows that are all zero are padding.
@@ -126,7 +126,7 @@ def compute_ap_range(
 def compute_recall(
     pred_boxes: np.ndarray, gt_boxes: np.ndarray, iou: float
 ) -> tuple[float, np.ndarray]:
-    """Share of objects that some box overlaps enough, whatever the classes; for RPN proposals.
+    """Share of objects that some box overlaps enough, without regard to class; for RPN proposals.
 
     A box counts only for the object that it overlaps most.
 
@@ -168,7 +168,7 @@ def _compare(
 def _without_padding(
     what: str, boxes: np.ndarray, masks: np.ndarray, **columns: np.ndarray
 ) -> list[np.ndarray]:
-    """The columns, then the masks, without the entries whose box is all zero."""
+    """The columns and the masks, without the entries whose box is all zero."""
     boxes = np.asarray(boxes)
     real = np.any(boxes.reshape(-1, 4) != 0, axis=1)
     masks = np.asarray(masks)
@@ -207,7 +207,7 @@ def _match(
     for i, row in enumerate(overlaps):
         candidates = np.flatnonzero(allowed[i] & (gt_match == -1) & (row >= iou_threshold))
         if candidates.size:
-            # Of objects with the same IoU the last, as in the original.
+            # If objects have the same IoU, the last one is taken, as in the original.
             j = candidates[np.argsort(row[candidates], kind="stable")[-1]]
             pred_match[i], gt_match[j] = j, i
     return gt_match, pred_match

@@ -1,8 +1,9 @@
 r"""The image file that a name in an annotation file means, and its size.
 
 Tools write names in several ways: `photos\a.png` on Windows, `a%20b.png` as in a link, `/a.png`,
-an absolute path of another computer, or letters with accents in another Unicode form. Such a name
-is taken for the one file that it can mean, with a warning. No name leads out of the image folder.
+an absolute path of another computer, or letters with accents in another Unicode form. If such a
+name can mean only one file, that file is used, with a warning. A name cannot lead out of the image
+folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mrcnn.types import PathLike
 logger = logging.getLogger("mrcnn")
 
 _EXIF_ORIENTATION = 0x0112
-# No file system has longer paths; to search for one would take long.
+# No file system has longer paths; searching for one would take long.
 _LONGEST_NAME = 4096
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 
@@ -95,7 +96,7 @@ def _check_respelled(
     file_names: Mapping[str, str],
     problems: Problems,
 ) -> None:
-    """Refuse a respelled name whose file is another image's too."""
+    """Refuse a respelled name if another image has the same file."""
     owners = {path: image for image, path in found.items()}
     for image, path in list(respelled.items()):
         owner = owners.setdefault(path, image)
@@ -126,7 +127,7 @@ def _message(
 
 
 def _shown(path: str) -> str:
-    """A path for messages: not longer than a few lines, letters that no encoding has escaped."""
+    """A path for messages: at most a few lines, with escapes for characters that are not text."""
     return shortened(path, 300).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -146,7 +147,7 @@ class _Folder:
         return os.path.join(self.path, name)
 
     def relative(self, name: str) -> str | None:
-        """A name as a path from the folder on; None where it leads out."""
+        """A name as a path from the folder on; None if it leads out of the folder."""
         if ".." not in name and not os.path.isabs(name):
             return name
         if os.path.isabs(name):
@@ -155,7 +156,7 @@ class _Folder:
         return None if inside.split(os.sep)[0] == os.pardir else inside
 
     def nearest(self, name: str) -> str | None:
-        """The path of the file that a name spelled in another way can only mean."""
+        """The path of the only file that a name spelled in another way can mean."""
         for spelling in _spellings(name):
             path = self._walk(spelling)
             if path is not None:
@@ -163,7 +164,7 @@ class _Folder:
         return None
 
     def hint(self, name: str) -> str:
-        """For messages: a file whose name is alike."""
+        """The end of a message: a file with a similar name, or nothing."""
         base = re.split(r"[/\\]", name)[-1].casefold()
         for entry in sorted(self._names("")):
             if entry.casefold() == base:
@@ -171,7 +172,7 @@ class _Folder:
         return ""
 
     def _walk(self, name: str) -> str | None:
-        """Go down part by part; only what a folder lists is entered, so no way leads out."""
+        """Go down part by part; only listed entries are followed, so no path leads out."""
         inside = ""
         for part in name.split("/"):
             names = self._forms(inside)
@@ -197,7 +198,7 @@ class _Folder:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """What a name may mean as a path with slashes from the image folder on, nearest first."""
+    """Paths from the image folder that a name may mean, with slashes, the most likely first."""
     if len(name) > _LONGEST_NAME:
         return
     slashed = name.replace("\\", "/")
@@ -206,7 +207,7 @@ def _spellings(name: str) -> Iterator[str]:
         if not path.startswith("/"):
             yield path
             continue
-        # A leading slash, or the absolute path of another computer: its end may be known here.
+        # A leading slash, or the absolute path of another computer: its last parts may exist here.
         parts = path.strip("/").split("/")
         for start in range(len(parts)):
             yield "/".join(parts[start:])
@@ -216,7 +217,7 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def stored_size(path: PathLike) -> tuple[int, int] | None:
-    """(height, width) of an image as its header states it; None for a format without a header."""
+    """(height, width) from an image's header; None if the header cannot be read."""
     import PIL.Image
 
     try:
@@ -224,12 +225,12 @@ def stored_size(path: PathLike) -> tuple[int, int] | None:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(path) as picture:
                 return picture.height, picture.width
-    except Exception:  # decoders raise anything; whoever reads the image names it
+    except Exception:  # decoders raise any error; reading the image will name it
         return None
 
 
 def size_and_rotation(path: PathLike) -> tuple[int, int, bool]:
-    """Height, width and whether a camera's rotation tag is set; pixels are decoded only if need be.
+    """Height, width, and whether a rotation tag is set; pixels are decoded only if necessary.
 
     Raises:
         OSError, ValueError: as `read_image`.
@@ -238,10 +239,10 @@ def size_and_rotation(path: PathLike) -> tuple[int, int, bool]:
 
     try:
         with PIL.Image.open(path) as picture:
-            # Cameras write JPEG; of a PNG, Pillow would decode the pixels to find a tag.
+            # Cameras write JPEG; in a PNG, Pillow would decode the pixels to find a tag.
             is_photo = picture.format in ("JPEG", "MPO")
             tag = picture.getexif().get(_EXIF_ORIENTATION) if is_photo else None
             return picture.height, picture.width, tag in range(2, 9)
-    except Exception:  # a format that Pillow has not, or damage: read_image knows or names it
+    except Exception:  # damage, or a format that Pillow does not read: read_image decides
         height, width = read_image(path).shape[:2]
         return height, width, False

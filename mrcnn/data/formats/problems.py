@@ -78,7 +78,7 @@ class Problems:
 
 
 def quoted(value: Any) -> str:
-    """A value as it stands in the file, shortened to one line."""
+    """A value as in the file, shortened to one line."""
     try:
         text = repr(value)
     except RecursionError:
@@ -87,7 +87,7 @@ def quoted(value: Any) -> str:
 
 
 def outline(content: Any) -> str:
-    """A few words for what a JSON file holds."""
+    """The content of a JSON file in a few words."""
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     return f"an object with {listed(map(shortened, content)) if content else 'nothing'}"

@@ -1,9 +1,9 @@
 """COCO's segmentations: polygons and run lengths, checked and drawn as pycocotools draws them.
 
 A segmentation is a list of polygons `[[x1, y1, x2, y2, ...], ...]` in pixels, run lengths
-`{"size": [height, width], "counts": [...]}` of 0 and 1 in turn, column by column, or these with
-`counts` as a compressed string. Sentences of errors begin with a verb: the caller says whose
-segmentation it is.
+`{"size": [height, width], "counts": [...]}` of 0 and 1 by turns, column by column, or run lengths
+with `counts` as a compressed string. Error messages begin with a verb; the caller puts the name of
+the annotation before them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from mrcnn.data.formats.problems import problem_of_image_size, quoted
 
-# pycocotools walks along every edge, so that a coordinate of 1e9 would take all the memory: as far
-# outside as 100 times the image's longer side, and an outline of so many pixels in all.
+# pycocotools walks along every edge, so a coordinate of 1e9 would take all the memory. Limits: how
+# far a polygon reaches, in units of the image's longer side, and the pixels of its outline.
 _FARTHEST = 100
 _LONGEST_OUTLINE = 4_000_000
 
@@ -53,7 +53,7 @@ def segmentation_to_rle(segmentation: list | dict, height: int, width: int) -> d
 
 
 def problem_of_segmentation(segmentation: Any, height: int, width: int) -> str | None:
-    """What is wrong with a segmentation; None if nothing is. Strings are not decoded."""
+    """What is wrong with a segmentation, or None. Compressed strings are not decoded."""
     if isinstance(segmentation, list):
         return problem_of_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict):
@@ -64,12 +64,12 @@ def problem_of_segmentation(segmentation: Any, height: int, width: int) -> str |
     if problem := _problem_of_size(segmentation, height, width):
         return problem
     counts = segmentation.get("counts")
-    # Decoding a string takes longer than all other checks: that is left to its mask.
+    # Decoding a string takes longer than all other checks, so it is done when the mask is drawn.
     return None if isinstance(counts, str) else _problem_of_counts(counts, height, width)
 
 
 def problem_of_polygons(polygons: list, height: int, width: int) -> str | None:
-    """What is wrong with the polygons of an object; None if nothing is."""
+    """What is wrong with the polygons of an object, or None."""
     if not polygons:
         return "has an empty segmentation; it must have at least one polygon."
     farthest = _FARTHEST * max(height, width)
@@ -84,7 +84,8 @@ def problem_of_polygons(polygons: list, height: int, width: int) -> str | None:
                 f"has {len(polygon)} numbers in polygon {number}; a polygon is [x1, y1, x2, y2, "
                 "...] with at least three points."
             )
-        # One number that no coordinate exceeds clears nearly all polygons, in a third of the time.
+        # No coordinate is larger than the root of the sum of squares. This one check is enough for
+        # nearly all polygons, and takes a third of the time.
         try:
             bound = math.hypot(*polygon)
         except (TypeError, OverflowError):
@@ -146,17 +147,17 @@ def _plain_run_lengths(rle: dict, height: int, width: int) -> dict[str, Any]:
     counts = rle.get("counts")
     if isinstance(counts, (str, bytes)):
         counts = decode_counts(counts)
-    # pycocotools would fill what the runs do not reach with whatever the memory holds.
+    # If the runs are too short, pycocotools fills the rest of the mask with random memory content.
     if problem := _problem_of_counts(counts, height, width):
         raise ValueError(problem)
     return {"size": [height, width], "counts": counts}
 
 
 def decode_counts(counts: str | bytes) -> list[int]:
-    """Compressed run lengths as a list: runs of 0 and 1 in turn, column by column.
+    """Compressed run lengths as a list: runs of 0 and 1 by turns, column by column.
 
-    Each number is written in digits of five bits, the lowest first, and from the fourth on as the
-    difference to the last but one.
+    Each number is written in digits of five bits, the lowest first. From the fourth number on, it
+    is the difference to the number two places before.
 
     Raises:
         ValueError: no such string.

@@ -2,7 +2,7 @@
 
 A shape covers the pixels whose centre lies in it or on its outline. Centres have whole coordinates:
 pixel (x, y) is at (x, y). A polygon that crosses itself covers what is inside an odd number of
-times. Whatever leaves the image is cut off.
+times. Parts outside the image are cut off.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# A polygon is drawn from its crossings with rows of pixels; so many take about 1 GB of memory.
+# A polygon is drawn from its crossings with rows of pixels; this many take about 1 GB of memory.
 _MOST_CROSSINGS = 20_000_000
 
 
@@ -43,11 +43,11 @@ def polygon_to_mask(
 
 
 def _spans(x1: np.ndarray, y1: np.ndarray, height: int) -> tuple[np.ndarray, ...]:
-    """What a polygon `[K]` covers of the rows of pixels: `[S]` rows, left and right ends."""
+    """The parts of pixel rows that a polygon `[K]` covers: `[S]` rows, left and right ends."""
     x2, y2 = np.roll(x1, -1), np.roll(y1, -1)
     rows, x = _crossings(x1, y1, x2, y2, height)
-    # A crossing is at an edge's upper end, never at its lower one, so that every row has an even
-    # number. Corners and edges along a row count by themselves.
+    # An edge crosses the row at its upper end but not the row at its lower end, so every row has an
+    # even number of crossings. Corners and edges along a row are handled separately.
     corner = (y1 % 1 == 0) & (y1 >= 0) & (y1 < height)
     flat = corner & (y1 == y2)
     rows = np.concatenate([rows[::2], y1[corner], y1[flat]]).astype(int)
@@ -80,7 +80,7 @@ def ellipse_to_mask(
 
     Args:
         cx, cy: centre; rx, ry: half axes, all in pixels.
-        theta: angle from the x axis to rx, radians, clockwise as one sees it.
+        theta: angle from the x axis to rx in radians, clockwise on the screen.
 
     Returns:
         `[height, width]` bool.

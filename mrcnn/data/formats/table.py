@@ -32,7 +32,7 @@ from mrcnn.geometry.masks import extract_bboxes
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
-if TYPE_CHECKING:  # imported where they are used: not everybody has pandas
+if TYPE_CHECKING:  # imported in the functions that use it: pandas is optional
     import pandas
     import PIL.Image
 
@@ -40,18 +40,18 @@ logger = logging.getLogger("mrcnn")
 
 BOX_COLUMNS = ("bbox_xmin", "bbox_ymin", "bbox_xmax", "bbox_ymax")
 COLUMNS = ("object_id", "labels", *BOX_COLUMNS)
-# Boxes that name the last pixel and boxes that name the one behind it both agree with a mask.
+# A box may end at the last pixel or at the pixel after it; both agree with a mask.
 TOLERANCE = 1.0
 _ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
 def image_path(image_dir: PathLike, object_id: str) -> str:
-    """Where an object's picture is."""
+    """Path of an object's picture."""
     return os.path.join(image_dir, "pngs", f"{object_id}.png")
 
 
 def mask_path(image_dir: PathLike, object_id: str) -> str:
-    """Where an object's mask is."""
+    """Path of an object's mask."""
     return os.path.join(image_dir, "masks", f"{object_id}_mask.png")
 
 
@@ -79,9 +79,9 @@ class TableDataset(Dataset):
                 mask, and log how many; otherwise they are an error.
 
         Raises:
-            FileNotFoundError: the table, a picture or a mask.
-            ValueError: no such table, or rows of it that cannot be used, or an object that it
-                does not have. Both name the file and the object.
+            FileNotFoundError: the table, a picture or a mask is missing.
+            ValueError: it is no such table, rows of it cannot be used, or it lacks an object of
+                `object_ids`. Both messages name the file and the object.
             ImportError: pandas or pyarrow is not installed.
         """
         frame, unusable = _checked_table(table, len(classes), skip_invalid)
@@ -113,8 +113,8 @@ class TableDataset(Dataset):
             masks `[H, W, N]` bool; class ids `[N]` int32.
 
         Raises:
-            OSError: a picture or mask that cannot be read; ValueError: a mask that is no mask or
-                disagrees with the table. Both name the file and the object.
+            OSError: a picture or mask cannot be read; ValueError: the file is no mask, or disagrees
+                with the table. Both messages name the file and the object.
         """
         info = self.image_info[image_id]
         if "labels" not in info:
@@ -138,7 +138,7 @@ class TableDataset(Dataset):
             )
 
     def disagreements(self) -> list[str]:
-        """What `check` finds: one sentence per object, naming file and object."""
+        """The problems that `check` finds: one sentence per object, with file and object."""
         problems: list[str] = []
         for info in self.image_info:
             if "labels" in info:
@@ -189,7 +189,7 @@ def _checked_table(
     for row in sorted(bad):
         problems.add(f"row {row}{_of_object(rows, row)}", bad[row])
     problems.settle()
-    # The n-th row belongs to the n-th grey value, so no object can lose one row.
+    # The n-th row belongs to the n-th grey value, so a bad row excludes its whole object.
     unusable = {rows["object_id"][row] for row in bad}
     rows = rows[~rows["object_id"].isin(unusable)].reset_index(drop=True)
     marked = ~rows["bbox_xmin"].isna()
@@ -198,7 +198,7 @@ def _checked_table(
 
 
 def _as_numbers(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """`COLUMNS` as text, "" for no object_id, and floats, NaN for what is no number."""
+    """`COLUMNS` as text ("" without object_id) and floats (NaN for values that are no numbers)."""
     import pandas
 
     ids = frame["object_id"]
@@ -250,7 +250,7 @@ def _read_parquet(path: PathLike) -> pandas.DataFrame:
 
 
 def _as_id(value: Any) -> str:
-    """Ids may be text or numbers; 7.0 is 7, as pandas makes floats of integers."""
+    """Ids may be text or numbers; 7.0 is 7, because pandas may turn integers into floats."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -270,9 +270,9 @@ Checks = list[tuple[np.ndarray, Callable[[int], str]]]
 
 
 def _checks_of_text(frame: pandas.DataFrame, rows: pandas.DataFrame) -> Checks:
-    """Rows with an object_id that is no name, or text in place of a number.
+    """Rows with an object_id that cannot be a file's name, or with text in place of a number.
 
-    What is no number must not pass as NaN, which says that nothing is marked.
+    Text must not become NaN, which means that nothing is marked.
     """
     ids = rows["object_id"]
     checks: Checks = [
@@ -424,7 +424,7 @@ def _read_mask_file(path: str, info: dict[str, Any]) -> np.ndarray | str:
                 )
         try:
             return np.asarray(picture)
-        except Exception as error:  # decoders raise anything: SyntaxError, struct.error, ...
+        except Exception as error:  # decoders raise any error: SyntaxError, struct.error, ...
             raise OSError(f"{path}: the mask of object {info['id']} is damaged: {error}") from error
 
 
@@ -435,7 +435,7 @@ def _open_picture(path: str, info: dict[str, Any]) -> PIL.Image.Image:
         return PIL.Image.open(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"object {info['id']}: {path} does not exist.") from error
-    except Exception as error:  # decoders raise anything; Pillow refuses very large images
+    except Exception as error:  # decoders raise any error; Pillow refuses very large images
         raise OSError(f"object {info['id']}: {path} cannot be read as an image: {error}") from error
 
 

@@ -60,27 +60,28 @@ class ViaDataset(Dataset):
         *,
         skip_invalid: bool = False,
     ) -> None:
-        """Add the images of a VIA file on which there are regions.
+        """Add the images of a VIA file that have regions.
 
-        VIA lists images that nobody has annotated yet, so images without regions are left out, and
-        so are regions that lie outside their image. The log says how many there are of both.
+        VIA also lists images that nobody has annotated yet, so images without regions are left out.
+        Regions outside their image are left out too. The log has the numbers of both.
 
         Args:
             path: the JSON file; image_dir: the folder that its file names start from.
             source: name of the source, for `add_class` and `add_image`.
-            attribute: the region attribute that is the class: text, a choice of one, or a set of
-                boxes of which one is ticked. None: all regions are of one class.
-            classes: class names, numbered from 1 in this order. None: those of the source that
-                are there already, or else the values in the file in alphabetical order; without
-                `attribute`, the source's name. Give them where a training and a validation file
-                might not have the same.
+            attribute: the region attribute that is the class: text, a choice of one, or checkboxes
+                of which one is checked. None: all regions are of one class.
+            classes: class names, numbered from 1 in this order. None: the classes that the source
+                has already, or else the values in the file in alphabetical order; without
+                `attribute`, the source's name. Give them if a training and a validation file might
+                have different classes.
             skip_invalid: leave out entries, regions and images that cannot be used, and log how
                 many; otherwise they are an error.
 
         Raises:
             FileNotFoundError: the file, or an image that has regions.
-            ValueError: no VIA file, no region in it, or regions that cannot be used; `classes` that
-                are not those the source has. All name the file, and the image and region.
+            ValueError: it is no VIA file, it has no region, regions cannot be used, or `classes`
+                differs from the source's classes. All messages name the file, and the image and
+                region.
         """
         entries = _annotated(read_via(path, skip_invalid), path, skip_invalid)
         if attribute is not None:
@@ -120,8 +121,8 @@ class ViaDataset(Dataset):
         """Masks and classes of an image.
 
         Returns:
-            masks `[H, W, N]` bool; class ids `[N]` int32. A region so small that it covers no
-            pixel's centre is not among them.
+            masks `[H, W, N]` bool; class ids `[N]` int32. A region that covers no pixel's centre is
+            left out.
 
         Raises:
             ValueError: a region that cannot be drawn, named with its file.
@@ -129,7 +130,7 @@ class ViaDataset(Dataset):
         info = self.image_info[image_id]
         if "shapes" not in info:
             return super().load_mask(image_id)
-        # One mask after the other in memory: so filling and searching them is fastest.
+        # Each mask is contiguous in memory, which makes filling and searching them fastest.
         masks = np.zeros((len(info["shapes"]), info["height"], info["width"]), bool)
         for i, shape in enumerate(info["shapes"]):
             try:
@@ -185,7 +186,7 @@ def read_via(path: PathLike, skip_invalid: bool = False) -> list[Entry]:
 
     Returns:
         `[{"filename": name, "regions": [{"shape_attributes": …, "region_attributes": …, "number":
-        its place in the file}, …]}, …]`, with whatever else the file holds of an image.
+        its place in the file}, …]}, …]`, with all other values that the file has for an image.
 
     Raises:
         FileNotFoundError: there is no such file; ValueError: no VIA file, or entries and regions
@@ -327,7 +328,7 @@ def _labelled(
 
 def _label(value: Any) -> str:
     """The class that an attribute's value names; empty if it names none, or several."""
-    if isinstance(value, dict):  # boxes to tick
+    if isinstance(value, dict):  # checkboxes
         ticked = [name for name, is_ticked in value.items() if is_ticked]
         value = ticked[0] if len(ticked) == 1 else None
     return str(value).strip() if isinstance(value, (str, int)) else ""
@@ -363,7 +364,7 @@ def _with_regions(entries: list[Entry], path: PathLike) -> list[Entry]:
 def _image_sizes(
     paths: dict[str, str], annotations: PathLike, skip_invalid: bool
 ) -> dict[str, tuple[int, int]]:
-    """(height, width) of every image; the log names one that a camera's tag would turn."""
+    """(height, width) of every image; the log names one image with a rotation tag."""
     problems = Problems(annotations, skip_invalid)
     sizes, turned = {}, []
     for name, path in paths.items():
@@ -396,7 +397,7 @@ def _image_sizes(
 
 
 def _inside(entries: list[Entry], sizes: dict[str, tuple[int, int]], path: PathLike) -> list[Entry]:
-    """The entries with the regions that reach into their image, if there are any."""
+    """The entries with only those regions that lie at least partly inside their image."""
     inside, outside = [], []
     for entry in entries:
         height, width = sizes[entry["filename"]]
@@ -430,7 +431,7 @@ def shape_to_mask(shape: dict[str, Any], height: int, width: int) -> np.ndarray:
 
 
 def shape_bounds(shape: dict[str, Any]) -> tuple[float, float, float, float]:
-    """(x1, y1, x2, y2), pixels: the least and greatest coordinates of a region's shape."""
+    """(x1, y1, x2, y2) in pixels: lowest and highest coordinates of a region's shape."""
     if shape["name"] in ("circle", "ellipse"):
         cx, cy, rx, ry, theta = _ellipse(shape)
         reach_x, reach_y = ellipse_reach(rx, ry, theta)
