@@ -1,6 +1,6 @@
-"""Files written so that nobody ever sees half of one, and JSON files read as data.
+"""Writing files that are never visible half-written, and reading JSON files as data.
 
-A file is written beside its place under a temporary name, flushed to disk and then renamed. A
+A file is written to a temporary name in the same folder, flushed to disk and then renamed. A
 process that is killed leaves the temporary file behind; `remove_leftovers` finds it by its name.
 """
 
@@ -19,18 +19,18 @@ from typing import Any
 
 from mrcnn.types import PathLike
 
-# The name comes last: what writes the file may choose the format by its ending.
+# The file's own name comes last, because some writers choose the format by the ending.
 _TEMPORARY = re.compile(r"\.part-(?P<host>[\w.-]*?)-(?P<process>\d+)-[0-9a-f]{8}-.+", re.DOTALL)
-# Of a process on another machine nothing can be asked: its file is left over after so long.
+# A process on another machine cannot be checked: after this time its file counts as left over.
 _ABANDONED_SECONDS = 24 * 3600
 
 
 @contextlib.contextmanager
 def written_beside(path: PathLike) -> Iterator[Path]:
-    """A path in the same folder to write to, which becomes `path` when all went well.
+    """A temporary path in the same folder; the file is renamed to `path` if there is no error.
 
-    The folder is made if need be. The file is flushed to disk before it gets its name, so that a
-    power failure leaves the old file or the new one, and on an error nothing stays behind.
+    The folder is created if it does not exist. The file is flushed to disk before it is renamed, so
+    that a power failure leaves the old file or the new one. After an error nothing is left behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,10 @@ def written_beside(path: PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def written_together() -> Iterator[Callable[[PathLike], Path]]:
-    """A function `path -> path to write to`, for files that belong together.
+    """A function `path -> temporary path`, for files that belong together.
 
-    The files get their names when all went well, in the order in which their paths were asked for;
-    on an error none does.
+    If there is no error, the files are renamed at the end, in the order in which their paths were
+    requested. After an error, none of them is.
     """
     temporaries: dict[Path, Path] = {}
 
@@ -84,17 +84,17 @@ def write_bytes(path: PathLike, data: bytes | memoryview) -> None:
 
 
 def flush_to_disk(path: PathLike) -> None:
-    """Wait until a file, or the list of names in a folder, is on the disk."""
+    """Wait until a file, or a folder's list of names, is on the disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        if os.path.isdir(path):  # Windows opens no folders
+        if os.path.isdir(path):  # Windows cannot open folders
             return
         raise
     try:
         os.fsync(descriptor)
     except OSError:
-        # Some network file systems flush no folders.
+        # Some network file systems cannot flush folders.
         if not os.path.isdir(path):
             raise
     finally:
@@ -102,7 +102,7 @@ def flush_to_disk(path: PathLike) -> None:
 
 
 def remove_leftovers(folder: PathLike) -> list[Path]:
-    """Remove temporary files of processes that are gone, and return their paths."""
+    """Remove temporary files of processes that have ended, and return their paths."""
     removed = []
     for path in Path(folder).glob(".part-*"):
         if _is_left_over(path):

@@ -36,14 +36,14 @@ STEP_NAMES = (
 
 
 def find_trainable_layer(layer: keras.Layer) -> keras.Layer:
-    """The layer that holds the weights: the one inside a wrapper, else the layer itself."""
+    """The layer that holds the weights: a wrapper's inner layer, otherwise the layer itself."""
     while isinstance(layer, layers.Wrapper):
         layer = layer.layer
     return layer
 
 
 def get_trainable_layers(model: keras.Model) -> list[keras.Layer]:
-    """All layers with weights, those of models inside the model one by one, frozen or not."""
+    """All layers with weights, frozen or not, including the layers of models inside the model."""
     return [find_trainable_layer(layer) for layer in layers_with_weights(model)]
 
 
@@ -91,11 +91,11 @@ def ancestor(tensor: Any, name: str, checked: list | None = None) -> KerasTensor
 
     Args:
         tensor: symbolic tensor of a model, such as `layer.output`, or several of them.
-        name: name of a layer, for its output, with or without `:0`; `:1` is its second output. Or
-            the name of a step of the proposals: `ROI/` and pre_nms_anchors, refined_anchors,
-            refined_anchors_clipped or rpn_non_max_suppression, which the name of TensorFlow 1's
-            operation may follow. Names in the model may have an ending such as `_1`.
-        checked: tensors that are not searched; all that are searched are added to it.
+        name: name of a layer, for its output, with or without `:0`; `:1` is its second output. Or a
+            step of the proposals: `ROI/` followed by pre_nms_anchors, refined_anchors,
+            refined_anchors_clipped or rpn_non_max_suppression, and optionally by the name of
+            TensorFlow 1's operation. Names in the model may have an ending such as `_1`.
+        checked: tensors to skip; searched tensors are added.
 
     Returns:
         The tensor, which `run_graph` can compute, or None if there is no such tensor.
@@ -133,8 +133,8 @@ def run_graph(
 ) -> OrderedDict[str, np.ndarray]:
     """Compute tensors of a model in inference mode, without training anything.
 
-    Only what the tensors depend on is computed. The graph is not compiled, because the number of
-    rows may depend on the image.
+    Other tensors are computed only if these need them. The graph is not compiled, because the
+    number of rows may depend on the image.
 
     Args:
         inputs: arrays by the names of the input layers; inputs that are not needed are ignored.
@@ -144,12 +144,12 @@ def run_graph(
         Arrays by name, in the order of `outputs`; half precision is converted to float32.
 
     Raises:
-        ValueError: an output is not a tensor of a model, or depends on an input that is not given.
+        ValueError: an output is not a tensor of a model, or needs an input that is not given.
     """
     tensors: OrderedDict[str, KerasTensor] = OrderedDict(outputs)
     sources = _sources(tensors, inputs)
     given = {name: inputs[name] for name in sources}
-    # The tensor of an input layer needs no model: its value is the given array.
+    # The value of an input layer's tensor is the given array, so no model is needed for it.
     computed = {
         name: tensor
         for name, tensor in tensors.items()

@@ -210,7 +210,7 @@ def batch_slice(
 
 @keras.saving.register_keras_serializable("mrcnn_legacy")
 class ParallelModel(keras.Model):
-    """The original's wrapper for several devices; here it only passes everything on to a model.
+    """The original's wrapper for several devices; here it only forwards everything to a model.
 
     Attributes are read from and set on the wrapped model: compiling, training, losses, layers,
     weights, loading and saving. Saved files hold the wrapped model.
@@ -260,7 +260,7 @@ class ParallelModel(keras.Model):
 
 
 def _is_own(cls: type, name: str) -> bool:
-    """Whether ParallelModel or a subclass defines this name, not the wrapped model."""
+    """Whether ParallelModel or a subclass, not the wrapped model, defines this name."""
     if name.startswith("__") or name in ("inner_model", "gpu_count"):
         return True
     classes = cls.__mro__[: cls.__mro__.index(ParallelModel) + 1]

@@ -16,7 +16,7 @@ from keras import ops
 
 from mrcnn.types import Tensor
 
-# Predicted probabilities are clipped to this distance from 0 and 1, where the logarithm is finite.
+# Predicted probabilities keep this distance from 0 and 1, so that the logarithm is finite.
 PROBABILITY_EPSILON = 1e-7
 
 
@@ -85,8 +85,8 @@ def mrcnn_class_loss(
 ) -> Tensor:
     """Cross-entropy of the classes, over the ROIs whose predicted class is active.
 
-    Active are the classes of the image's data set: a data set without cats must not teach that a
-    cat is background.
+    The classes of the image's source are active: a source without the class cat must not teach that
+    cats are background.
 
     Args:
         target_class_ids: `[B, N]` int.
@@ -137,6 +137,6 @@ def _cross_entropy(class_ids: Tensor, logits: Tensor) -> Tensor:
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask is true; 0 if it is true nowhere."""
+    """Mean of the values where the mask is true; 0 if it is false everywhere."""
     mask = ops.cast(mask, "float32")
     return ops.sum(values * mask) / ops.maximum(ops.sum(mask), 1.0)

@@ -34,7 +34,7 @@ MODES = ("training", "inference")
 
 
 def log(text: str, array: np.ndarray | None = None) -> None:
-    """Print a text and, of an array, its shape, range and dtype."""
+    """Print a text and, if given, an array's shape, range and dtype."""
     if array is not None:
         array = np.asarray(array)
         extent = (
@@ -52,21 +52,21 @@ class MaskRCNN:
     Args:
         mode: "training" or "inference".
         config: a Config; checked here, before anything is built.
-        model_dir: folder in which every run gets a folder of its own.
+        model_dir: folder in which every run gets its own folder.
 
     Attributes:
         keras_model: the Keras model.
         log_dir: the run's folder.
         checkpoint_path: pattern of its checkpoints, with `{epoch:04d}`.
         epoch: number of epochs done.
-        anchors: `[A, (y1, x1, y2, x2)]` in pixels, of the molded shape last detected in or given
-            to `get_anchors`.
+        anchors: `[A, (y1, x1, y2, x2)]` in pixels, for the molded shape that was last used in
+            detection or in `get_anchors`.
 
     Raises:
         ValueError: another mode, or a Config that cannot work.
     """
 
-    # None until `set_log_dir`, which a subclass may write anew.
+    # None until `set_log_dir`, which a subclass may override.
     _run: training.Run | None = None
 
     def __init__(self, mode: str, config: Config, model_dir: str | os.PathLike):
@@ -100,8 +100,9 @@ class MaskRCNN:
             filepath: `.h5` of Keras 2 or of this package, Keras 3's `.weights.h5`; with by_name
                 also a checkpoint of PyTorch or a `.safetensors` of a ResNet, for a BACKBONE that
                 ends in `_v1_5`.
-            by_name: load the layers both have; else the file must fit the whole network.
-            exclude: names of layers to leave as they are; means by_name.
+            by_name: load the layers that file and model both have; otherwise the file must fit the
+                whole network.
+            exclude: names of layers to leave unchanged; implies by_name.
         """
         report = weights.load_weights(
             self.keras_model, filepath, by_name=by_name or bool(exclude), exclude=exclude
@@ -168,7 +169,7 @@ class MaskRCNN:
     # ---- Training ---------------------------------------------------------------------------
 
     def compile(self, learning_rate: float, momentum: float) -> None:
-        """Prepare the layers that are trainable now for training: losses, L2, the optimizer."""
+        """Compile the model with losses, L2 and optimizer for the layers that are trainable now."""
         self._need("training", "compile")
         training.compile_model(self.keras_model, self.config, learning_rate, momentum)
 
@@ -198,25 +199,27 @@ class MaskRCNN:
     ) -> keras.callbacks.History:
         """Train up to an epoch.
 
-        `epoch` counts every epoch that is done, also where an error, Ctrl-C or a callback ends the
-        training; the next call goes on from there.
+        `epoch` counts every epoch done, also if an error, Ctrl-C or a callback ends the training.
+        The next call continues from there.
 
         Args:
             train_dataset: prepared.
             val_dataset: prepared; None for no validation.
             learning_rate: of the optimizer.
-            epochs: the total, those of earlier calls and of the loaded checkpoint included.
+            epochs: the total number, including earlier calls and those of the loaded checkpoint.
             layers: "heads", "3+", "4+", "5+", "all" or a regular expression of layer names.
             augmentation: an augmenter, see `mrcnn.data.augment`, for images and masks alike.
-            custom_callbacks: further Keras callbacks, such as `training.callbacks.CocoEvaluation`.
+            custom_callbacks: further Keras callbacks, such as
+                `mrcnn.training.callbacks.CocoEvaluation`.
             no_augmentation_sources: names of sources whose images are not augmented.
-            seed: of the images' order, augmentation and all else that is random about them.
+            seed: seed of the images' order, of augmentation, and of all other random choices in
+                batches.
 
         Returns:
             Keras' History of this call.
 
         Raises:
-            FloatingPointError: the training diverged; the last checkpoint is a good one.
+            FloatingPointError: the training diverged; the last checkpoint is from before that.
             ValueError: an argument or a data set that cannot be used.
         """
         self._need("training", "train")
@@ -235,7 +238,7 @@ class MaskRCNN:
         log(f"\nStarting at epoch {self.epoch}. LR={learning_rate}\n")
         log(f"Checkpoint path: {self.checkpoint_path}")
         self.set_trainable(layers, verbose=0)
-        # For subclasses that make an optimizer of their own.
+        # For subclasses that make their own optimizer.
         with distribution.scope_of(self.keras_model):
             self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
         return training.fit(
@@ -260,7 +263,7 @@ class MaskRCNN:
 
         Args:
             images: list of `[H, W, channels]` or `[H, W]`, values 0..255.
-            verbose: 1 prints the number of images and shape and range of each, 0 nothing.
+            verbose: 1 prints the number of images and the shape and range of each, 0 nothing.
 
         Returns:
             One dict per image: rois `[N, (y1, x1, y2, x2)]` int32 pixels, class_ids `[N]` int32,
@@ -274,7 +277,7 @@ class MaskRCNN:
             log(f"Processing {len(images)} images")
             for image in images:
                 log("image", image)
-        # A callback detects while a model on several devices trains.
+        # A callback may detect while a model trains on several devices.
         with distribution.data_on(None):
             return detection.detect(
                 self.keras_model, self.config, self.get_anchors, images, self.unmold_detections
@@ -355,7 +358,7 @@ class MaskRCNN:
 
     @functools.cached_property
     def _anchors(self) -> detection.AnchorCache:
-        # Not in __init__, which subclasses replace.
+        # Not in __init__, because subclasses may override it.
         return detection.AnchorCache(self.config)
 
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
@@ -369,11 +372,11 @@ class MaskRCNN:
     def ancestor(
         self, tensor: Any, name: str, checked: list | None = None
     ) -> keras.KerasTensor | None:
-        """The tensor of this name that another comes from, or None; see `inspection.ancestor`."""
+        """The tensor of this name from which `tensor` is computed, see `inspection.ancestor`."""
         return inspection.ancestor(tensor, name, checked)
 
     def find_trainable_layer(self, layer: keras.Layer) -> keras.Layer:
-        """The layer that holds the weights: the one inside a wrapper, else the layer itself."""
+        """The layer that holds the weights: a wrapper's inner layer, otherwise the layer itself."""
         return inspection.find_trainable_layer(layer)
 
     def get_trainable_layers(self) -> list[keras.Layer]:
@@ -389,10 +392,9 @@ class MaskRCNN:
         """Compute tensors of the model for images, as in detection, and print their shapes.
 
         Args:
-            images: as for `detect`, all of one size after resizing; with image_metas they are
-                molded already.
-            outputs: `(name, tensor)` each, tensors as `keras_model.get_layer(name).output` is and
-                `ancestor` finds. A training model has those up to the proposals.
+            images: as for `detect`, all of one size after resizing; molded ones with image_metas.
+            outputs: pairs `(name, tensor)`; tensors come from `keras_model.get_layer(name).output`
+                or `ancestor`. A training model can compute tensors up to the proposals.
             image_metas: `[N, meta]`.
 
         Returns:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def listed(values: Iterable[object], limit: int = 8) -> str:
-    """The first values, and how many more there are; "none" where there are none."""
+    """The first values, and how many more there are; "none" if there are none."""
     texts = [str(value) for value in values]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return (", ".join(texts[:limit]) or "none") + more

@@ -1,4 +1,4 @@
-"""The original's `mrcnn.model`: its names, from where they live here."""
+"""The original's module name `mrcnn.model`: imports its public names from their new modules."""
 
 from mrcnn.config import compute_backbone_shapes as compute_backbone_shapes
 from mrcnn.data.image import mold_image as mold_image

@@ -1,9 +1,9 @@
-"""Modules under the names they had in release 0.1: the old name gives the module of today.
+"""The module names of release 0.1: importing an old name gives the present module.
 
     from mrcnn.folder import detect_folder      # is mrcnn.detection.folder
 
-Python asks `_MovedModules` for a module of this package that has no file. Nothing in the package
-uses an old name.
+Python asks `_MovedModules` for a module of this package that has no file. The package itself uses
+no old name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system takes what it finds under the name afterwards.
+        # Afterwards, the import system uses the module that it finds under this name.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
 
 

@@ -1,4 +1,4 @@
-"""The original's `mrcnn.parallel_model`: its name, from where it lives here."""
+"""The original's module name `mrcnn.parallel_model`: imports its class from its new module."""
 
 from mrcnn.legacy import ParallelModel as ParallelModel
 

@@ -1,10 +1,10 @@
-"""TensorFlow's harmless messages are kept from users; its errors still reach them.
+"""Hides TensorFlow's harmless messages; its errors are still shown.
 
-Importing `mrcnn` sets TensorFlow's log level, if nobody set it. That must come before TensorFlow
-is loaded: a script that imports `keras` or `tensorflow` first keeps TensorFlow's own level.
+Importing `mrcnn` sets TensorFlow's log level, unless it is set already. This must happen before
+TensorFlow is loaded: a script that imports `keras` or `tensorflow` first keeps TensorFlow's level.
 
-Six lines come before TensorFlow has read its level, so no level removes them. `import_keras` loads
-Keras without them; the scripts and notebooks of this repository call it first.
+TensorFlow prints six lines before it reads its level, so no level removes them. `import_keras`
+loads Keras without these lines; the scripts and notebooks of this repository call it first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-# Lines that TensorFlow prints while it is imported and that ask nothing of anybody.
+# Lines that TensorFlow prints while it is imported and that need no action.
 HARMLESS = (
     r"WARNING: All log messages before absl::InitializeLog\(\) is called",
     r"oneDNN custom operations are on\.",
@@ -42,9 +42,9 @@ for line in sys.stdin.buffer:
 def set_log_level() -> None:
     """Set TF_CPP_MIN_LOG_LEVEL if it is not set, and drop TensorFlow's lines about retracing.
 
-    Level 2 shows errors. On Linux without a GPU's driver the level is 3, which shows fatal errors
-    alone: the errors in between are two about the missing GPU (cuInit) and about oneDNN falling
-    back to another implementation. What makes a program fail is raised as an exception as well.
+    Level 2 shows errors. On Linux without a GPU driver the level is 3, which shows only fatal
+    errors. The errors hidden there are two: one about the missing GPU (cuInit), one about oneDNN
+    using another implementation. Failures are raised as exceptions in any case.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if _may_have_gpu() else "3")
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
@@ -60,10 +60,10 @@ def import_keras() -> None:
 
 @contextlib.contextmanager
 def without_harmless_lines() -> Iterator[None]:
-    """Within it, what this process writes to standard error passes through a filter.
+    """A context in which this process' standard error passes through a filter.
 
-    C++ writes to the file descriptor, so Python's `sys.stderr` cannot hold the lines back. The
-    filter is a process of its own: it passes on every other line even if this process crashes.
+    C++ writes to the file descriptor, so Python's `sys.stderr` cannot remove the lines. The filter
+    is a separate process, so it still passes on all other lines if this process crashes.
     """
     try:
         stderr = os.dup(2)
@@ -82,7 +82,7 @@ def without_harmless_lines() -> Iterator[None]:
         _flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        # The filter ends when its input is closed, which a process started meanwhile could delay.
+        # The filter ends when its input is closed. A process started meanwhile may delay this.
         with contextlib.suppress(subprocess.TimeoutExpired):
             filtering.wait(timeout=10)
 

@@ -1,4 +1,4 @@
-"""Names for what annotations say often."""
+"""Names for frequent type annotations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 # A tensor of the backend (TensorFlow, JAX or PyTorch), or a symbolic one of Keras while a graph is
-# built. The three frameworks share no base class, so a type checker can know no more.
+# built. The three frameworks share no base class, so a type checker cannot check more.
 Tensor: TypeAlias = Any
 ArrayOrTensor: TypeAlias = np.ndarray | Any
 PathLike: TypeAlias = str | os.PathLike[str]

@@ -1,4 +1,4 @@
-"""The original's `mrcnn.utils`: its names, from where they live here."""
+"""The original's module name `mrcnn.utils`: imports its public names from their new modules."""
 
 from mrcnn.data.dataset import Dataset as Dataset
 from mrcnn.data.image import mold_mask as mold_mask

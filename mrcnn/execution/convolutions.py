@@ -1,10 +1,10 @@
 """A convolution with the batch normalisation and the ReLU that follow it, computed as one.
 
-Normalisation by fixed statistics is one factor and one shift per channel, and a convolution can
-take both into its kernel and bias. The activations are then written once instead of three times,
-and in training kept once. The kernel is folded anew in every run, from the network's own variables:
-that is a hundredth of the work, needs no second copy of the weights, is never out of date, and
-gradients reach kernel, gamma and beta as they would without folding.
+Normalisation with fixed statistics is one factor and one shift per channel, which can be folded
+into a convolution's kernel and bias. The activations are then written to memory once instead of
+three times, and stored once for the gradients. The kernel is folded in every run, from the
+network's own variables. This is a hundredth of the work, needs no second copy of the weights, and
+is never out of date. Kernel, gamma and beta get the same gradients as without folding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mrcnn.types import Tensor
 
 
 class Convolution(NamedTuple):
-    """A convolution and what follows it.
+    """A convolution with the layers that follow it.
 
     Attributes:
         source: its input.
@@ -41,13 +41,13 @@ class Convolution(NamedTuple):
 def convolution_ending_in(
     tensor: KerasTensor, known: Container[int], training: bool
 ) -> Convolution | None:
-    """The convolution that ends in a tensor, if all of it can be computed as one.
+    """The convolution that ends in a tensor, or None if it cannot be computed as one.
 
-    The end is a ReLU, a batch normalisation or the convolution itself. If something else needs a
-    tensor between convolution and end, that tensor is computed once more on its own.
+    The end is a ReLU, a batch normalisation or the convolution itself. If another layer needs a
+    tensor between convolution and end, that tensor is computed a second time.
 
     Args:
-        known: ids of tensors that have a value already.
+        known: ids of tensors whose values are known.
         training: whether normalisation may use batch statistics.
     """
     call = call_of(tensor)
@@ -83,7 +83,7 @@ def _is_relu(layer: layers.Layer) -> bool:
 
 def _has_fixed_statistics(layer: Any, training: bool) -> bool:
     """Whether a layer normalises the last axis by its moving statistics."""
-    # A subclass with a `call` of its own may do anything.
+    # A subclass that overrides `call` may compute anything.
     if getattr(type(layer), "call", None) is not layers.BatchNormalization.call:
         return False
     wanted = getattr(layer, "train_bn", None)
@@ -136,7 +136,7 @@ def convolve(convolution: Convolution, x: Tensor) -> Tensor:
 
 
 def _is_fully_connected(convolution: Convolution, x: Tensor) -> bool:
-    """Whether a convolution sees the whole of each ROI at once."""
+    """Whether a convolution's kernel covers the whole ROI."""
     layer = _inner(convolution.layer)
     whole = isinstance(convolution.layer, PerROI) and tuple(x.shape[2:4]) == layer.kernel_size
     return whole and layer.padding == "valid"
@@ -145,7 +145,7 @@ def _is_fully_connected(convolution: Convolution, x: Tensor) -> bool:
 def _multiply(convolution: Convolution, x: Tensor, factor: Tensor | None, bias: Tensor) -> Tensor:
     """A fully connected convolution as a matrix product, which is much faster.
 
-    It scales the result and not the kernel, which has far more numbers.
+    It scales the result instead of the kernel, which has far more numbers.
     """
     layer = _inner(convolution.layer)
     kernel = ops.reshape(ops.cast(layer.kernel, x.dtype), (-1, layer.filters))

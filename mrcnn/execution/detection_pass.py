@@ -1,6 +1,6 @@
 """Detections of a batch and then their masks, as two compiled functions.
 
-Masks are made for the detections that there are, not for all DETECTION_MAX_INSTANCES rows.
+Masks are computed only for detections that exist, not for all DETECTION_MAX_INSTANCES rows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class DetectionPass:
     """The inference graph from images to detections and masks.
 
     Args:
-        model: of the inference graph, see `nn.network.inference_graph`. Its variables are read
-            anew in every call.
+        model: model of the inference graph, see `nn.network.inference_graph`. Its variables are
+            read in every call.
     """
 
     def __init__(self, model: keras.Model):
@@ -71,10 +71,10 @@ class DetectionPass:
         return found, ops.convert_to_numpy(ops.cast(masks, "float32"))
 
     def _varying(self, shape: tuple[int, ...]) -> list[int]:
-        """Axes of images that one trace leaves open.
+        """Axes of the images whose size one trace leaves open.
 
-        The first image size gets a trace of its own, because fixed sizes run faster, and all other
-        sizes share one. Single images are faster alone, so they have their own traces too.
+        The first image size gets its own trace, because fixed sizes run faster; all other sizes
+        share one. Batches of one image also get their own traces, because these run faster.
         """
         size = (shape[_HEIGHT], shape[_WIDTH])
         self._first_size = self._first_size or size
@@ -85,7 +85,7 @@ class DetectionPass:
 def _compiled(
     model: keras.Model, inputs: Sequence[KerasTensor], outputs: Sequence[KerasTensor]
 ) -> Callable[..., list[Tensor]]:
-    """The part of a model's graph between some tensors and others, as a compiled function."""
+    """The part of a model's graph from given tensors to other tensors, as a compiled function."""
 
     def part(*values: Tensor) -> list[Tensor]:
         return values_of(outputs, list(zip(inputs, values, strict=True)))

@@ -1,10 +1,10 @@
 """Keras' record of a functional graph: which call of which layer a symbolic tensor comes from.
 
-The only file that touches Keras' private attributes `_keras_history` and `_inbound_nodes`. The
-public `keras.models.clone_model(…, call_function=…)` was tried in place of a walk over this record.
-It hands over one layer at a time and does not tell what follows a convolution. A model inside the
-model comes as one call. Each part of a graph adds calls to the user's layers. And a layer that
-stands for several runs in an autocast scope of its own, which changes results in half precision.
+This is the only file that uses Keras' private attributes `_keras_history` and `_inbound_nodes`. The
+public `keras.models.clone_model(…, call_function=…)` was tried instead, and has four disadvantages.
+It passes one layer at a time, so the layer after a convolution is unknown. A model inside the model
+comes as one call. Each part of a graph adds calls to the user's layers. A layer that replaces
+several layers runs in a separate autocast scope, which changes results in half precision.
 `ancestor` of `mrcnn.inspection` needs the record in any case.
 """
 
@@ -24,8 +24,8 @@ class LayerCall(NamedTuple):
 
     Attributes:
         layer: the layer, operation or model that was called.
-        inputs, outputs: symbolic tensors, nested arguments laid out flat.
-        args, kwargs: of the call.
+        inputs, outputs: symbolic tensors, as flat lists.
+        args, kwargs: arguments of the call.
         is_input: True for an input of the graph, which nothing computes.
     """
 
@@ -64,7 +64,7 @@ def arguments_of(call: LayerCall, values: Mapping[int, Tensor]) -> tuple[tuple, 
     """The arguments of a call with values in place of symbolic tensors.
 
     Args:
-        values: by the `id` of the symbolic tensor.
+        values: values by the `id` of the symbolic tensor.
     """
     return keras.tree.map_structure(
         lambda x: values[id(x)] if isinstance(x, KerasTensor) else x, (call.args, call.kwargs)
@@ -72,11 +72,11 @@ def arguments_of(call: LayerCall, values: Mapping[int, Tensor]) -> tuple[tuple, 
 
 
 def calls_before(tensors: Any, seen: list[KerasTensor]) -> Iterator[LayerCall]:
-    """All calls that tensors come from; depth first, the nearest first.
+    """All calls from which tensors are computed; depth first, the nearest first.
 
     Args:
         tensors: one symbolic tensor, or several in any nesting.
-        seen: tensors that are passed over; all that are visited are appended.
+        seen: tensors to skip; visited tensors are added.
     """
     known = {id(tensor) for tensor in seen}
     waiting = keras.tree.flatten(tensors)[::-1]
@@ -92,9 +92,9 @@ def calls_before(tensors: Any, seen: list[KerasTensor]) -> Iterator[LayerCall]:
 
 
 def tensors_between(source: KerasTensor, output: KerasTensor) -> list[KerasTensor]:
-    """All tensors that `output` depends on other than through `source`, in order of computation.
+    """All tensors from which `output` is computed, in order of computation; `output` is the last.
 
-    `output` is the last of them.
+    `source` and the tensors that only `source` depends on are left out.
     """
     done: dict[int, KerasTensor] = {}
     waiting = [output]

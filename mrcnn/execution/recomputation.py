@@ -15,9 +15,9 @@ from mrcnn.types import Tensor
 def block_ends(output: KerasTensor, source: KerasTensor) -> list[KerasTensor]:
     """The tensors between `source` and `output` at which blocks end, in order.
 
-    A block ends in a sum that depends on nothing before the last block's end but on that end
-    itself; in a ResNet these are its residual blocks. If an activation follows the sum, the block
-    ends in the activation, because TensorFlow computes both as one.
+    A block ends in a sum. The only tensor that it needs from before the block is the end of the
+    block before it. In a ResNet these are the residual blocks. If an activation follows the sum,
+    the block ends in the activation, because TensorFlow computes both as one.
     """
     ends: list[KerasTensor] = []
     way = tensors_between(source, output)
@@ -37,7 +37,7 @@ def block_ends(output: KerasTensor, source: KerasTensor) -> list[KerasTensor]:
 def values_at_ends(
     ends: Sequence[KerasTensor], source: KerasTensor, value: Tensor, training: bool = False
 ) -> Given:
-    """Values of the tensors at which blocks end; nothing between them is kept for gradients.
+    """Values of the tensors at which blocks end; values between them are not kept for gradients.
 
     Args:
         ends: from `block_ends`.

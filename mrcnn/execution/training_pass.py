@@ -1,7 +1,7 @@
 """All outputs of the training graph for one batch, by name.
 
-The mask head is the dearest part of a step, and only positive ROIs have a mask to learn. They are
-the first rows of an image, so the head runs on a few rows where few are positive.
+The mask head is the most expensive part of a step, and only positive ROIs have a mask to learn.
+They are the first rows of an image, so if few are positive, the head runs on few rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mrcnn.execution.walk import Given, values_of
 from mrcnn.types import Tensor
 
 # Numbers of rows per image that the mask head is traced for, besides all rows that can be positive.
-# Each is one more copy of the head to trace and compile.
+# Each number adds one copy of the head to trace and compile.
 MASK_ROWS = (16,)
 
 _MASKS = "mrcnn_mask"
@@ -35,7 +35,7 @@ def training_outputs(
         model: of the training graph.
         inputs: values in the order of `model.inputs`.
         training: run in training mode.
-        checkpoints: block ends between which nothing is kept for gradients, see
+        checkpoints: ends of blocks; values between them are not kept for gradients. See
             `recomputation.block_ends`.
     """
     given = [
@@ -44,7 +44,7 @@ def training_outputs(
     ]
     if checkpoints and training:
         given += values_at_ends(checkpoints, *given[0], training=True)
-    # All but the masks, and what the mask head needs.
+    # All outputs except the masks, and the inputs of the mask head.
     wanted = {name: tensor for name, tensor in model.output.items() if name != _MASKS}
     head_inputs = model.get_layer("roi_align_mask").input
     values = values_of([*wanted.values(), *head_inputs], given, training)
@@ -57,15 +57,15 @@ def training_outputs(
 def _masks_of_positives(
     model: keras.Model, head: Given, target_class_ids: Tensor, training: bool
 ) -> Tensor:
-    """Masks `[B, N, h, w, C]` of the positive ROIs; zero in rows that are not computed.
+    """Masks `[B, N, h, w, C]` of the positive ROIs; rows that are not computed are zero.
 
     Args:
         head: the mask head's inputs with their values, ROIs `[B, N, 4]` first.
-        target_class_ids: `[B, T]`, those of positive ROIs first, T at least N.
+        target_class_ids: `[B, T]`, positive ROIs first; T is at least N.
     """
     (rois, boxes), *others = head
     rows = boxes.shape[1]
-    # A few fixed numbers of rows: nothing is traced again, and XLA can compile it.
+    # A few fixed numbers of rows, so nothing is traced again and XLA can compile it.
     sizes = [size for size in MASK_ROWS if size < rows] if _may_leave_rows(model, training) else []
 
     def masks_of(size: int) -> Callable[..., Tensor]:
@@ -89,6 +89,6 @@ def _may_leave_rows(model: keras.Model, training: bool) -> bool:
     """Whether the mask head may run on some of the rows only."""
     if not training:
         return True
-    # With batch statistics all rows count.
+    # Batch statistics need all rows.
     by_batch = model.get_layer("mrcnn_mask_bn1").train_bn is not False
     return not by_batch and backend.convolves_in_branches()

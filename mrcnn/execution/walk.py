@@ -1,4 +1,4 @@
-"""Values of a graph's tensors, with each convolution, its normalisation and its ReLU as one.
+"""Values of a graph's tensors; each convolution is computed with its normalisation and ReLU.
 
 The graph is walked tensor by tensor. The caller traces or compiles the walk as a whole.
 """
@@ -24,17 +24,17 @@ def values_of(outputs: Sequence[KerasTensor], given: Given, training: bool = Fal
 
     Args:
         outputs: tensors such as `layer.output`.
-        given: values of tensors from which all outputs follow: the model's inputs, or tensors on
-            the way, which are then not computed.
-        training: run layers in training mode; normalisation that uses batch statistics there is
-            not folded.
+        given: values of tensors from which all outputs can be computed: the model's inputs, or
+            intermediate tensors, which are then not computed.
+        training: run layers in training mode. Normalisation that uses batch statistics in training
+            is then not folded.
 
     Returns:
         One value per output.
     """
     values = {id(tensor): value for tensor, value in given}
     waiting = list(outputs)[::-1]
-    # A stack of its own: a ResNet101 is deeper than Python's recursion limit.
+    # An explicit stack, because a ResNet101 is deeper than Python's recursion limit.
     while waiting:
         tensor = waiting[-1]
         if id(tensor) in values:
@@ -55,7 +55,7 @@ def values_of(outputs: Sequence[KerasTensor], given: Given, training: bool = Fal
 
 
 def _results(call: LayerCall, values: dict[int, Tensor], training: bool) -> Tensor:
-    """What a layer, or a model inside the model, returns for its arguments."""
+    """The outputs of a layer, or of a model inside the model, for its arguments."""
     args, kwargs = arguments_of(call, values)
     if isinstance(call.layer, keras.Model):
         given = zip(call.layer.inputs, keras.tree.flatten(args), strict=True)

@@ -51,7 +51,7 @@ def generate_pyramid_anchors(
     Args:
         scales: `[levels]` pixels, or one list of scales per level.
         ratios: width / height, the same on every level.
-        feature_shapes: `[levels or more, (height, width)]`. Levels without a scale, the last ones,
+        feature_shapes: `[levels or more, (height, width)]`. The last levels, which have no scale,
             get no anchors.
         feature_strides: `[levels or more]` pixels.
         anchor_stride: as in `generate_anchors`.

@@ -15,8 +15,8 @@ import numpy as np
 from mrcnn.geometry.resize import resize_bilinear
 from mrcnn.types import Numbers, Shape
 
-# A pixel on an object's edge is interpolated to 0.5, more or less a rounding error. The margin puts
-# it outside the object on every machine.
+# A pixel on an object's edge is interpolated to 0.5 plus or minus a rounding error. With this
+# margin it is outside the object on every machine.
 _HALF = 0.5 + 1e-5
 # Lowest value of a pixel that belongs to a predicted mask.
 MASK_THRESHOLD = 0.5
@@ -41,8 +41,8 @@ def _occupied(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((height, count), bool), np.zeros((width, count), bool)
     mask = mask if mask.dtype == bool else mask != 0
     columns, rows = np.asarray(mask.any(axis=0)), mask
-    # Combines the left and the right half until one column is left: `any(axis=1)`, the middle one
-    # of three axes, takes ten times as long in NumPy.
+    # Combines the left and the right half until one column is left. `any(axis=1)` takes ten times
+    # as long in NumPy, because it reduces the middle axis of three.
     while rows.shape[1] > 1:
         half = (rows.shape[1] + 1) // 2
         rows = rows[:, :half] | rows[:, -half:]
@@ -82,8 +82,8 @@ class MaskView:
         """`extract_bboxes(self.array())`: `[N, (y1, x1, y2, x2)]` int32."""
         sides = zip((self.rows, self.columns), self.masks.shape[:2], strict=True)
         if any(len(np.unique(side[side >= 0])) < size for side, size in sides):
-            # Some rows or columns are left out: the only pixel of a kept row may lie in a column
-            # that is left out, so rows and columns alone do not give the box.
+            # Some rows or columns are left out. The only pixel of a kept row may lie in a column
+            # that is left out, so the box cannot be found from rows and columns separately.
             return extract_bboxes(self.array())
         rows, columns = _occupied(self.masks)
         return _boxes_of_sides(

@@ -21,7 +21,7 @@ def mask_rle(mask: np.ndarray, bbox: Numbers, image_shape: Shape) -> dict[str, A
     Returns:
         `{"size": [H, W], "counts": str}`, COCO's compressed form.
     """
-    from pycocotools import mask as coco_mask  # only callers who want run lengths need it
+    from pycocotools import mask as coco_mask  # only run lengths need it
 
     height, width = (int(side) for side in image_shape[:2])
     patch, top, left = mask_in_box(mask, bbox, image_shape)

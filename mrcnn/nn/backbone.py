@@ -1,7 +1,8 @@
-"""ResNet50 and ResNet101 (He et al. 2015), in the two layouts that released weights have.
+"""ResNet50 and ResNet101 (He et al. 2015), in the two layouts of released weights.
 
-`resnet_graph` is the original's: the stride of a stage is on the first 1x1 convolution of its first
-block and on its shortcut. `resnet_v1_5_graph` is PyTorch's. Both have the same layer names.
+`resnet_graph` has the original's layout: the stride of a stage is on the first 1x1 convolution of
+its first block and on its shortcut. `resnet_v1_5_graph` has PyTorch's layout. Both have the same
+layer names.
 
 `B` images. `train_bn` is Config.TRAIN_BN everywhere.
 """
@@ -23,9 +24,9 @@ class BatchNorm(layers.BatchNormalization):
     """Batch normalisation whose statistics can be frozen while gamma and beta still train.
 
     The `training` argument of the first call decides which statistics all later calls use. False:
-    the moving ones, also while training, because batches of one or two images have no useful
-    statistics. True: always the batch's. None: the batch's while training, the moving ones
-    otherwise, like Keras' layer.
+    moving statistics, also in training, because batches of one or two images have no useful
+    statistics. True: always batch statistics. None: batch statistics in training, otherwise moving
+    statistics, like Keras' layer.
     (Keras' functional models replace a `training` argument that was given while the graph was
     built, so the layer has to remember it.)
 
@@ -40,7 +41,7 @@ class BatchNorm(layers.BatchNormalization):
     def __call__(self, inputs: Tensor, training: bool | None = None, **kwargs: Any) -> Tensor:
         if not self.built and training is not None:
             self.train_bn = training
-        # Not in `call`, so that a subclass can decide otherwise there.
+        # Not in `call`, so that a subclass can override the decision there.
         if self.train_bn is not None:
             training = self.train_bn
         return super().__call__(inputs, training=training, **kwargs)
@@ -58,7 +59,7 @@ def identity_block(
     use_bias: bool = True,
     train_bn: bool | None = True,
 ) -> Tensor:
-    """Three convolutions, whose result is added to the input.
+    """Three convolutions whose result is added to the input.
 
     Args:
         input_tensor: `[B, H, W, filters[2]]`.

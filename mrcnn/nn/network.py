@@ -55,10 +55,10 @@ class Proposals:
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Layers built inside have this dtype policy; "float32" means Keras' global policy.
+    """A context in which new layers get this dtype policy; "float32" means Keras' global policy.
 
-    "auto" is mixed_bfloat16 where the hardware computes bfloat16, and float32 elsewhere; it is
-    printed which one it is.
+    "auto" is mixed_bfloat16 if the hardware computes bfloat16, otherwise float32; the choice is
+    printed.
     """
     before = keras.config.dtype_policy()
     name = _automatic_policy() if name == "auto" else name
@@ -136,7 +136,7 @@ def _check_feature_maps(config: Config, image: Tensor, maps: Sequence[Tensor]) -
         ValueError: for an image of IMAGE_SHAPE, the feature maps have other sizes.
     """
     shape = tuple(int(side) for side in config.IMAGE_SHAPE)
-    # The inference graph takes images of any size, so `maps` have no size of their own.
+    # The inference graph takes images of any size, so the sizes of `maps` are unknown.
     shapes = keras.Model(image, list(maps)).compute_output_shape((None, *shape))
     sizes = [list(map_shape[1:3]) for map_shape in shapes]
     found = f"for an image of {shape[0]}x{shape[1]} pixels the callable BACKBONE has"
@@ -289,12 +289,12 @@ def training_graph(config: Config) -> tuple[list, dict]:
         name="proposal_targets",
     )([candidates, gt_class_ids, norm_boxes(gt_boxes, (height, width)), gt_masks])
     logits, mrcnn_class, mrcnn_bbox = classify(config, rois, proposals.feature_maps, image_meta)
-    # Positive ROIs come first and only they have a mask to learn: a third of the work.
+    # Only positive ROIs, which come first, have a mask to learn; this is a third of the work.
     positives = max(1, int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO))
     mrcnn_mask = segment(config, rois[:, :positives], proposals.feature_maps, image_meta)
     return inputs, {
         "active_class_ids": split_image_meta(image_meta)["active_class_ids"],
-        # An input that is also an output counts as disconnected in Keras 3.10 to 3.12.
+        # Keras 3.10 to 3.12 treat an input that is also an output as disconnected.
         "rpn_match": layers.Identity(name="rpn_match")(rpn_match),
         "rpn_target_bbox": layers.Identity(name="rpn_target_bbox")(rpn_bbox),
         "rpn_class_logits": proposals.rpn_class_logits,

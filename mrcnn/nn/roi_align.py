@@ -18,9 +18,9 @@ from mrcnn.types import Shape, Tensor
 def roi_levels(boxes: Tensor, image_area: Tensor) -> Tensor:
     """Index of the level of every box: 0 for P2 to 3 for P5.
 
-    A box of 224x224 pixels, the image size of ImageNet, belongs to P4, a box of half the side to
-    the next finer level (equation 1 of the FPN paper, but rounded and not rounded down, as in the
-    original).
+    A box of 224x224 pixels, the image size of ImageNet, belongs to P4; a box with half that side
+    belongs to the next finer level. This is equation 1 of the FPN paper, but rounded to the nearest
+    level instead of down, as in the original.
 
     Args:
         boxes: `[B, N, (y1, x1, y2, x2)]`, normalised.

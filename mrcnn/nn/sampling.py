@@ -87,7 +87,7 @@ class DetectionTargetLayer(layers.Layer):
         gt_index = ops.take_along_axis(gt_index, chosen, axis=1)
         roi_gt_boxes = _rows(gt_boxes, gt_index)
 
-        # The formulas divide by the boxes' sizes: rows that are not positive get a unit box.
+        # The formulas divide by the boxes' sizes, so rows that are not positive get a unit box.
         unit = ops.array([0.0, 0.0, 1.0, 1.0])
         counts = is_positive[..., None]
         safe_rois = ops.where(counts, rois, unit)
@@ -159,7 +159,7 @@ class DetectionTargetLayer(layers.Layer):
         boxes = _in_box(rois, roi_gt_boxes) if self.use_mini_mask else rois
         boxes = ops.reshape(boxes, (-1, 4))
         crops = backend.crop_and_resize(masks, boxes, mask_index, self.mask_shape)
-        # Interpolated values lie between 0 and 1; the binary cross-entropy wants 0 or 1.
+        # Interpolated values lie between 0 and 1; the binary cross-entropy needs 0 or 1.
         return ops.round(ops.reshape(crops, (-1, *gt_index.shape[1:], *self.mask_shape)))
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple:
