@@ -1,7 +1,7 @@
 """Pictures of images, objects and detections.
 
-`display_*` makes a figure and shows it on the screen or in the notebook; given an `ax` it draws
-there and shows nothing. `draw_*` and `plot_*` draw on Axes, return them and never show.
+`display_*` makes a figure and shows it on the screen or in the notebook; with `ax` it draws there
+and shows nothing. `draw_*` and `plot_*` draw on Axes, return them and never show a figure.
 `save_instances` writes a picture file and needs no screen. `apply_mask` and `draw_box` paint into
 the array of an image.
 
@@ -9,7 +9,7 @@ An image is `[H, W]`, `[H, W, 1]` or `[H, W, 3]`; integers and floats of any ran
 0..255. Boxes are in pixels, (y2, x2) just outside; masks `[H, W, N]` bool; a colour is (red, green,
 blue) in 0..1, and may have an opacity.
 
-Colours, captions, scores and titles may be more than there are objects: the first ones are taken.
+If there are more colours, captions, scores or titles than objects, the first ones are used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Colors: TypeAlias = Sequence[Color] | np.ndarray
 Texts: TypeAlias = Sequence[str | None] | np.ndarray
 Box: TypeAlias = Sequence[float] | np.ndarray
 
-# The original's name for the folder of its checkout: here the folder that holds `mrcnn`.
+# The original's name for the root folder of its checkout; here it is the folder that holds `mrcnn`.
 ROOT_DIR = str(Path(__file__).resolve().parents[1])
 
 # Lowest number of pixels along the longer side of a saved picture: on a small image, lines and
@@ -59,7 +59,7 @@ RED = (1.0, 0.0, 0.0)
 
 
 def random_colors(N: int, bright: bool = True) -> list[tuple[float, float, float]]:
-    """N colours of evenly spaced hues, in an order that looks random and is always the same.
+    """N colours with evenly spaced hues, in an order that looks random but is always the same.
 
     Args:
         N: number of colours.
@@ -178,10 +178,10 @@ def draw_instances(
         boxes: `[N, (y1, x1, y2, x2)]`; an object whose box is all zero is padding.
         masks: `[H, W, N]`; class_ids: `[N]`, negative for a crowd; scores: N or more, or None.
         class_names: name of each class id, with the background's.
-        title: above the picture; if it is empty and there are no objects, it says so.
+        title: text above the picture; if it is empty and there are no objects, the title says so.
         show_mask: fill the outlines. show_bbox: draw the boxes.
-        colors: N or more colours; None or none for `random_colors`.
-        captions: N or more texts; None or none for class name and score.
+        colors: N or more colours; None or an empty list for `random_colors`.
+        captions: N or more texts; None or an empty list for class name and score.
 
     Raises:
         ValueError: sizes that disagree, or a class id without a name.
@@ -194,7 +194,7 @@ def draw_instances(
     if captions is None or not len(captions):
         captions = _captions(class_ids, class_names, scores)
     _draw_image(ax, image, title or ("" if count else "No objects"))
-    # Large objects first: small ones in front of them stay visible.
+    # Large objects are drawn first, so that small ones in front of them stay visible.
     for i in np.argsort(-_areas(boxes), kind="stable"):
         if not np.any(boxes[i]):
             continue
@@ -214,7 +214,7 @@ def save_instances(
 ) -> None:
     """Write a picture of an image and its objects; needs no screen.
 
-    The picture is 1200 pixels along its longer side, or as large as the image if that is more.
+    The longer side of the picture has 1200 pixels, or those of the image if they are more.
 
     Args:
         path: the file; its ending chooses the format, for example `.png` or `.jpg`.
@@ -264,8 +264,8 @@ def display_differences(
 ) -> Axes:
     """Show ground truth (green) and predictions (red), captioned with score / IoU.
 
-    The IoU is that with the object that the prediction matches, or else the highest with any
-    object.
+    The IoU shown is that of the prediction and its matching object. Without a match, it is the
+    highest IoU with any object.
 
     Args:
         gt_box: `[G, (y1, x1, y2, x2)]`; gt_class_id: `[G]`; gt_mask: `[H, W, G]`.
@@ -378,7 +378,7 @@ def display_top_masks(
     images, titles = [image], [f"H x W={image.shape[0]}x{image.shape[1]}"]
     for class_id in top:
         objects = mask[..., class_ids == class_id]
-        # Each object has a shade of its own.
+        # Each object has its own shade.
         images.append((objects * np.arange(1, objects.shape[-1] + 1)).sum(axis=-1))
         titles.append(_class_name(class_id, class_names))
     blank = limit - len(top)
@@ -585,7 +585,7 @@ def display_table(table: Sequence[Sequence]) -> None:
 def _weight_flag(name: str, values: np.ndarray) -> str:
     if not np.all(np.isfinite(values)):
         return "*** not finite"
-    # Biases and weights of batch normalisation are all equal at first; a kernel never is.
+    # Initial biases and weights of batch normalisation are all equal; those of a kernel never are.
     if name == "kernel" and values.min() == values.max():
         return "*** dead?"
     if np.abs(values).max() > 1000:
@@ -594,7 +594,7 @@ def _weight_flag(name: str, values: np.ndarray) -> str:
 
 
 def _in_notebook() -> bool:
-    """Does a notebook's kernel run this code? It would have imported IPython already."""
+    """Does this code run in a notebook's kernel? Such a kernel has already imported IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and "IPKernelApp" in shell.config
@@ -614,7 +614,7 @@ def _draw_image(ax: Axes, image: np.ndarray, title: str) -> None:
 
 def _draw_rectangle(ax: Axes, box: Box, color: Color, **style: Any) -> None:
     y1, x1, y2, x2 = box[:4]
-    # The origin of Axes is the centre of the first pixel, that of boxes its corner.
+    # The origin of Axes is the centre of the first pixel; the origin of boxes is its corner.
     corner = (x1 - 0.5, y1 - 0.5)
     style["edgecolor"] = color
     ax.add_patch(patches.Rectangle(corner, x2 - x1, y2 - y1, fill=False, **style))
@@ -631,7 +631,7 @@ def _draw_outline(ax: Axes, mask: np.ndarray, color: Color, fill: float) -> None
     if not rings:
         return
     rgb = tuple(color[:3])
-    # One path for all rings. Those of holes run in the other direction, so holes stay empty.
+    # One path for all rings. The rings of holes run in the other direction, so holes stay empty.
     path = mpath.Path.make_compound_path(*(mpath.Path(ring, closed=True) for ring in rings))
     ax.add_patch(
         patches.PathPatch(path, facecolor=(*rgb, fill), edgecolor=rgb, linewidth=1.5, zorder=1.5)
@@ -653,7 +653,7 @@ def _outlines(mask: np.ndarray) -> list[np.ndarray]:
 def _draw_captions(
     ax: Axes, boxes: np.ndarray, captions: Texts, image_shape: Sequence[int]
 ) -> None:
-    """Write each caption at its box, where it covers least of the captions before it."""
+    """Write each caption near its box, where it covers the earlier captions least."""
     points = _points_per_pixel(ax, image_shape)
     written = np.zeros((0, 4))
     for box, text in zip(boxes, _first(len(boxes), "captions", captions), strict=True):
@@ -691,12 +691,12 @@ def _place(
     room = np.maximum(np.array(image_shape[:2]) - (height, width), 0)
     corners = np.clip(corners, 0, room)
     places = np.concatenate([corners, corners + (height, width)], axis=1)
-    # Of places that cover equally little, argmin takes the first, the preferred one.
+    # If several places cover equally little, argmin takes the first one, which is preferred.
     return places[np.argmin(_covered(places, written))]
 
 
 def _covered(places: np.ndarray, written: np.ndarray) -> np.ndarray:
-    """Area of each of the places `[N, 4]` that the written ones `[M, 4]` cover, `[N]`."""
+    """The area of each place `[N, 4]` that written captions `[M, 4]` cover, `[N]`."""
     corner = np.maximum(places[:, None, :2], written[None, :, :2])
     opposite = np.minimum(places[:, None, 2:], written[None, :, 2:])
     return np.prod(np.maximum(opposite - corner, 0), axis=-1).sum(axis=-1)
@@ -753,7 +753,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _joined(masks1: np.ndarray, masks2: np.ndarray) -> np.ndarray:
-    """`[H, W, N + M]`; of no masks, H and W may be anything."""
+    """Both in one array `[H, W, N + M]`; if one has no masks, its H and W may have any values."""
     if not masks1.shape[-1] or not masks2.shape[-1]:
         return masks1 if masks1.shape[-1] else masks2
     return np.concatenate([masks1, masks2], axis=-1)
@@ -770,14 +770,14 @@ def _captions(
 
 
 def _first(count: int, name: str, values: Any) -> Any:
-    """The first `count` of the values that a caller gave under this name, which may be more."""
+    """The first `count` of the values of the argument `name`, which may have more."""
     if len(values) < count:
         raise ValueError(f"{name} holds {len(values)} of the {count} that are needed.")
     return values[:count]
 
 
 def _class_name(class_id: int, class_names: Sequence[str]) -> str:
-    """Name of a class id; a negative one is a crowd's."""
+    """Name of a class id; a negative id marks a crowd."""
     if abs(class_id) >= len(class_names):
         raise ValueError(
             f"class id {class_id} has no name: class_names holds {len(class_names)}, with the "
@@ -808,7 +808,7 @@ def _check_instances(
 
 
 def _new_figure(figsize: tuple[float, float] | None) -> Figure:
-    """A figure of pyplot, which a notebook shows at the end of its cell."""
+    """A pyplot figure, which a notebook shows at the end of its cell."""
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=figsize)

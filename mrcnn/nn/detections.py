@@ -97,9 +97,8 @@ def classes_apart(boxes: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
     """Boxes shifted so that boxes of different classes cannot overlap.
 
     One non-maximum suppression then serves all classes. The classes are placed in a square grid,
-    not
-    in one row: for 81 classes, coordinates stay below 10, where float32 still resolves a thousandth
-    of a pixel.
+    not in one row: for 81 classes, coordinates stay below 10, where float32 still resolves a
+    thousandth of a pixel.
 
     Args:
         boxes: `[B, N, (y1, x1, y2, x2)]` in 0..1.

@@ -20,7 +20,7 @@ from mrcnn.training.optimizers import inner_optimizer
 from mrcnn.types import PathLike
 from mrcnn.weights.by_name import copy_weights, save_weights
 
-if TYPE_CHECKING:  # what users hold stands above the rooms
+if TYPE_CHECKING:  # `mask_rcnn` is above this file in the reading order
     from mrcnn.mask_rcnn import MaskRCNN
 
 # Keras' callbacks may get None.
@@ -36,8 +36,8 @@ class CocoEvaluation(keras.callbacks.Callback):
     History, TensorBoard and callbacks with `monitor` see them. `coco_ap.csv` in the run's folder
     gets one row per evaluation. The weights with the best segm AP of the run are saved beside the
     checkpoints as `mask_rcnn_<name>_best.h5`. A resumed run continues the table and compares with
-    the best AP in it. Checkpoints are written first, so a run that is stopped during an evaluation
-    lacks the figures of that epoch.
+    the best AP in it. Checkpoints are written before the evaluation, so a run that is stopped
+    during an evaluation lacks the figures of that epoch.
 
     Args:
         model: the `MaskRCNN` that trains.
@@ -79,7 +79,7 @@ class CocoEvaluation(keras.callbacks.Callback):
         detector = self._current_detector()
         with distribution.data_on(None):
             figures = evaluate(detector, self.dataset, **self.images)
-        # COCO gives -1 where no object is of that size.
+        # COCO gives -1 if there is no object of that size.
         row = {
             f"{iou_type}_{name}": value
             for iou_type, by_name in figures.items()
@@ -102,7 +102,7 @@ class CocoEvaluation(keras.callbacks.Callback):
 
     def _current_detector(self) -> Detector:
         """A detector with the current weights."""
-        # On one device, also while a model on several devices trains.
+        # On one device, even if the training model is on several.
         with distribution.data_on(None):
             if self._detector is None:
                 self.config.validate()
@@ -114,25 +114,26 @@ class CocoEvaluation(keras.callbacks.Callback):
 class StepLog(keras.callbacks.Callback):
     """Writes losses and learning rate of every step, and validation results, for TensorBoard.
 
-    `Training/Loss`, `Training/mrcnn_mask_loss` and so on and `Training/learning_rate` have the
-    run's steps from 1 as steps; a resumed run continues the count. `Validation/Loss`,
-    `Validation/mrcnn_mask_loss` and so on have epochs from 1 as steps, and so have
-    `Validation/segm_AP` and other figures where a `CocoEvaluation` comes earlier in the list of
-    callbacks.
+    `Training/Loss`, `Training/mrcnn_mask_loss` and so on and `Training/learning_rate` are written
+    by step, counted from 1 over the whole run; a resumed run continues the count.
+    `Validation/Loss`, `Validation/mrcnn_mask_loss` and so on are written by epoch, counted from 1.
+    So are `Validation/segm_AP` and other figures, if a `CocoEvaluation` comes earlier in the list
+    of callbacks.
 
-    A loss is that of its own step. Keras reports the mean since the epoch began, in float32. The
-    loss is the difference of two sums computed from such means; its error grows with each step of
-    the epoch by about 1e-7 of the mean. A sum that is not finite stays so until the epoch ends.
+    A written loss is that of its own step. Keras reports the mean since the epoch began, in
+    float32, so the loss of a step is the difference of two sums computed from such means. Its error
+    grows with each step of the epoch by about 1e-7 of the mean. After a loss that is not finite,
+    all written losses of the epoch are not finite.
 
     Args:
         log_dir: folder to write to, `MaskRCNN.log_dir` for a run.
-        every: number of steps per entry. An entry has their mean loss, the learning rate of the
-            first and the number of the last. An epoch's last step ends an entry. One entry takes
-            0.4 ms (ResNet101, one core), and 8 ms on JAX, where the model's state is fetched for
-            the learning rate.
+        every: number of steps per entry. An entry has the mean loss of its steps, the learning rate
+            of the first step and the number of the last step. The last step of an epoch ends an
+            entry. One entry takes 0.4 ms (ResNet101, one core), and 8 ms on JAX, which has to fetch
+            the model's state for the learning rate.
 
     Raises:
-        ValueError: `every` is below 1; when training begins, the length of an epoch is not known.
+        ValueError: `every` is below 1; or, when training begins, the length of an epoch is unknown.
         ImportError: when training begins, TensorBoard is not installed.
     """
 
@@ -179,7 +180,7 @@ class StepLog(keras.callbacks.Callback):
         self._begin_entry(done, sums)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Write the results of the validation."""
+        """Write the validation results."""
         found = {
             name.removeprefix("val_"): float(value)
             for name, value in (logs or {}).items()
@@ -209,7 +210,7 @@ def _event_writer(folder: str) -> Any:
 
 
 def _write_scalars(writer: Any, group: str, step: int, values: dict[str, float]) -> None:
-    """Write one value for each name, under `group/name`."""
+    """Write one value per name, under `group/name`."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -218,7 +219,7 @@ def _write_scalars(writer: Any, group: str, step: int, values: dict[str, float])
         value=[Summary.Value(tag=tags[name], simple_value=values[name]) for name in values]
     )
     writer.add_event(Event(step=step, wall_time=time.time(), summary=summary))
-    # So that a run that is killed has written its last steps.
+    # Flushed at once, so that the last steps of a killed run are written.
     writer.flush()
 
 
@@ -233,10 +234,10 @@ def detection_config(config: Config) -> Config:
 
 
 def read_table(path: PathLike) -> list[dict[str, float]]:
-    """The rows of a `coco_ap.csv`, each a dict of figures by name; [] where there is no file.
+    """The rows of a `coco_ap.csv`, each a dict of figures by name; [] if there is no file.
 
     Raises:
-        ValueError: a cell is no number, or there is no column `epoch`.
+        ValueError: a cell is not a number, or there is no column `epoch`.
     """
     if not os.path.exists(path):
         return []
@@ -253,7 +254,7 @@ def read_table(path: PathLike) -> list[dict[str, float]]:
 
 
 def write_table(path: PathLike, rows: Sequence[dict[str, float]]) -> None:
-    """Write rows as `read_table` reads them; an existing file is replaced when all is written."""
+    """Write rows in the format of `read_table`; an existing file is replaced at the end."""
     with (
         written_beside(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,

@@ -1,12 +1,12 @@
 """Data-parallel training on several devices and several machines.
 
-Besides `backend.py` this is the only file that imports frameworks, because Keras has no common API
-for it: TensorFlow has `tf.distribute.MirroredStrategy` for the devices of one machine, JAX
-`keras.distribution.DataParallel` for those of one or several. Each device has a copy of the model,
-a replica, which sees its part of a batch; the gradients are averaged.
+Besides `backend.py`, this is the only file that imports frameworks, because Keras has no common API
+for several devices. TensorFlow has `tf.distribute.MirroredStrategy` for the devices of one machine,
+JAX has `keras.distribution.DataParallel` for the devices of one or several machines. Each device
+has a copy of the model, a **replica**, which gets its part of a batch; the gradients are averaged.
 
 A **worker** is one of several processes that train one model together, on JAX. A process that has
-not joined others is worker 0 of one.
+not joined others is worker 0 of 1.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BACKEND = keras.backend.backend()
 def scope(count: int) -> AbstractContextManager:
     """A context in which models are built and compiled for `count` devices of each worker.
 
-    With fewer devices models are built for one, and one warning says so.
+    If there are fewer devices, models are built for one device, and a single warning says so.
 
     Args:
         count: GPU_COUNT.
@@ -57,11 +57,11 @@ def scope(count: int) -> AbstractContextManager:
 
 
 def one_device_on_tensorflow(count: int, reason: str) -> int:
-    """The number of devices where TensorFlow can use only one: 1 there, `count` elsewhere.
+    """The number of devices if TensorFlow can use only one: 1 on TensorFlow, otherwise `count`.
 
     Args:
-        count: GPU_COUNT; above 1, one warning says that TensorFlow uses one device.
-        reason: for the warning.
+        count: GPU_COUNT; above 1, a single warning says that TensorFlow uses one device.
+        reason: reason for the warning.
     """
     if _BACKEND != "tensorflow":
         return count
@@ -78,7 +78,7 @@ def scope_of(model: keras.Model) -> AbstractContextManager:
 
 
 def current() -> Distribution | None:
-    """Keras' distribution on JAX that is set now; None on other backends."""
+    """Keras' current distribution on JAX; None on other backends."""
     return keras.distribution.distribution() if _BACKEND == "jax" else None
 
 
@@ -102,7 +102,7 @@ def data_on(distribution: Distribution | None) -> Iterator[None]:
 
 @functools.cache
 def _mirrored(count: int) -> Any:
-    """TensorFlow's strategy for this many devices, None where there are fewer."""
+    """TensorFlow's strategy for this many devices, None if there are fewer."""
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -149,15 +149,15 @@ def _say_one_device(count: int, reason: str) -> None:
 def join(address: str | None = None, count: int | None = None, index: int | None = None) -> None:
     """Make this process one of several workers; call it before anything is computed.
 
-    When a worker dies the others end with an error of JAX's coordination service: at once, or
-    after a minute or two, when the service misses the worker.
+    If a worker dies, the others end with an error of JAX's coordination service: at once, or after
+    a minute or two, when the service notices that the worker is missing.
 
-    JAX finds arguments that are None in the environment of Slurm, Open MPI or Kubernetes.
+    JAX takes arguments that are None from the environment of Slurm, Open MPI or Kubernetes.
 
     Args:
         address: `host:port` of the first worker.
         count: number of workers.
-        index: of this worker, from 0.
+        index: index of this worker, from 0.
 
     Raises:
         ValueError: the backend is not JAX.
@@ -184,7 +184,7 @@ def worker_index() -> int:
 def folder_of_worker(path: str) -> str:
     """The folder that this worker writes to: the run's for worker 0, `worker<i>` in it for others.
 
-    No two workers write one file.
+    So no two workers write the same file.
 
     Args:
         path: the run's folder.
@@ -194,10 +194,10 @@ def folder_of_worker(path: str) -> str:
 
 
 def text_of_first_worker(text: str) -> str:
-    """The text that worker 0 passes; all workers call this at the same time.
+    """Send the text of worker 0 to all workers, which call this at the same time.
 
     Args:
-        text: at most 4,096 bytes in UTF-8; only that of worker 0 counts.
+        text: at most 4,096 bytes in UTF-8; only the text of worker 0 is used.
     """
     if worker_count() == 1:
         return text

@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a training, as arrays and as one figure.
+"""Reads TensorBoard's event files of training runs as arrays, and draws them in one figure.
 
     runs = read_runs(["logs/nucleus20260101T0000", "logs/nucleus20260102T0000"])
     runs["nucleus20260101T0000"]["val_loss"].values
@@ -25,7 +25,7 @@ from mrcnn.config import LOSS_NAMES
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
-if TYPE_CHECKING:  # importing it takes a second, so it is imported where it is used
+if TYPE_CHECKING:  # importing it takes a second, so functions import it themselves
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -37,10 +37,10 @@ PANELS = (
     "learning_rate",
     *(f"Training/{name}" for name in ("Loss", *LOSS_NAMES, "learning_rate")),
 )
-# COCO's twenty other figures are drawn only where they are asked for.
+# COCO's twenty other figures are drawn only on request.
 _DETAIL = re.compile(r"(bbox|segm)_A[PR].+")
 _EVENT_FILES = "*tfevents*"
-# A curve of more points is drawn faintly, with the means of this many parts in bold on top.
+# A curve with more points is drawn faintly, and the means of this many parts in bold on top.
 _LONG = 150
 
 
@@ -63,14 +63,14 @@ Curves = dict[str, Scalars]
 
 
 def find_runs(folder: PathLike) -> list[str]:
-    """Folders of runs in a folder or below it, or the folder itself, in alphabetical order."""
+    """Folders of runs: a folder itself or folders below it, in alphabetical order."""
     holders = {path.parent for path in Path(folder).rglob(_EVENT_FILES)}
     runs = {holder.parent if holder.name in _PARTS else holder for holder in holders}
     return sorted(str(run) for run in runs)
 
 
 def read_runs(folders: Iterable[PathLike]) -> dict[str, Curves]:
-    """The curves of several runs, by the part of their paths in which they differ.
+    """The curves of several runs; the keys are the parts of the paths that differ.
 
     Args:
         folders: of the runs, see `read_run`.
@@ -87,11 +87,11 @@ def read_run(folder: PathLike) -> Curves:
     """The curves of one run.
 
     Keras' values by epoch (`train/epoch_loss`, `validation/epoch_loss`) are named `loss`,
-    `val_loss` and have epochs from 1 as steps. Those of other programs keep their tags and steps,
+    `val_loss`; their steps are epochs from 1. Values of other programs keep their tags and steps,
     such as `Training/Loss`.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         FileNotFoundError: it holds no event file.
@@ -105,7 +105,7 @@ def read_run(folder: PathLike) -> Curves:
             if tag.startswith("epoch_"):
                 name = prefix + tag.removeprefix("epoch_")
                 run[name] = Scalars(scalars.steps + 1, scalars.values)
-            # Keras writes the values of the validation a second time, by batch.
+            # Keras also writes the validation values by batch.
             elif not tag.endswith("_vs_iterations"):
                 run[prefix + tag] = scalars
     if not run:
@@ -123,7 +123,7 @@ _PARTS = {"": "", "train": "", "validation": "val_"}
 def read_events(folder: PathLike) -> Curves:
     """All scalars in the event files of a folder, by tag, with the files' own steps.
 
-    A resumed run wrote some steps twice: the later value counts.
+    A resumed run may have written some steps twice; then the later value counts.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -134,7 +134,7 @@ def read_events(folder: PathLike) -> Curves:
         raise ImportError("event files are read with TensorBoard: pip install tensorboard") from (
             error
         )
-    # 0 keeps all; otherwise TensorBoard keeps a sample.
+    # 0 keeps all values; by default TensorBoard keeps a sample of them.
     events = EventAccumulator(os.fspath(folder), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
@@ -149,7 +149,7 @@ def _of_scalars(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
 
 
 def _of_tensors(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
-    """Tensors of one number; histograms and pictures, which are tensors too, are left out."""
+    """The tensors with a single number; histograms and pictures, also tensors, are left out."""
     from tensorboard.util.tensor_util import make_ndarray
 
     for event in events.Tensors(tag):
@@ -159,7 +159,7 @@ def _of_tensors(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
 
 
 def _without_repeats(events: Iterable[tuple[float, int, float]]) -> Scalars:
-    """Steps and values in the order of time; a repeated step replaces all from it on."""
+    """Steps and values in order of time; a repeated step replaces that step and all later ones."""
     steps: list[int] = []
     values: list[float] = []
     for _, step, value in sorted(events, key=lambda event: event[0]):
@@ -181,12 +181,12 @@ def draw_runs(runs: dict[str, Curves], names: Sequence[str] | None = None) -> Fi
     faintly, with their means over short stretches on top.
 
     Args:
-        runs: of `read_runs`.
+        runs: result of `read_runs`.
         names: curves to draw, one per panel, without `val_`. None draws `PANELS` and all others,
-            except COCO's detailed figures and curves that are there under two names.
+            except COCO's detailed figures; a curve that has two names is drawn once.
 
     Raises:
-        ValueError: there is no run, or no run has a curve of a name.
+        ValueError: there is no run, or no run has a curve with one of these names.
     """
     from matplotlib.figure import Figure
 
@@ -236,7 +236,7 @@ def _name_in_keras(name: str) -> str | None:
 
 
 def _draw_panel(axes: Axes, name: str, runs: dict[str, Curves], lines: dict[str, Line2D]) -> None:
-    """Draw one curve of all runs, and add its lines by their text in the legend."""
+    """Draw one curve of all runs, and add its lines to those of the legend, by their text."""
     for index, (run_name, run) in enumerate(runs.items()):
         for key, style, what in (
             (name, "-", "training"),
@@ -248,7 +248,7 @@ def _draw_panel(axes: Axes, name: str, runs: dict[str, Curves], lines: dict[str,
                 if len(steps) > _LONG:
                     axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.3, zorder=1)
                     steps, values = _means_of_parts(run[key])
-                # One epoch gives no line, only a dot.
+                # A single epoch is drawn as a dot, because it gives no line.
                 marker = "o" if len(steps) < 10 else None
                 (line,) = axes.plot(steps, values, style, color=color, marker=marker, markersize=3)
                 lines.setdefault(f"{run_name}: {what}", line)
@@ -259,6 +259,6 @@ def _draw_panel(axes: Axes, name: str, runs: dict[str, Curves], lines: dict[str,
 
 
 def _means_of_parts(scalars: Scalars) -> Scalars:
-    """A curve as `_LONG` points, the means of parts of nearly equal length."""
+    """A curve reduced to `_LONG` points, the means of parts of nearly equal length."""
     means = ([part.mean() for part in np.array_split(all_, _LONG)] for all_ in scalars)
     return Scalars(*map(np.array, means))

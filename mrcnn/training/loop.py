@@ -1,4 +1,4 @@
-"""The training loop: batches, callbacks, resuming, and a stop where training diverges."""
+"""The training loop: batches, callbacks, resuming, and a stop if training diverges."""
 
 from __future__ import annotations
 
@@ -39,21 +39,20 @@ def fit(
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`.
 
-    Each of several workers reads its shard of every batch; the batch is BATCH_SIZE images per
-    worker. Only the first worker writes checkpoints, the Config and TensorBoard's events.
+    With several workers, a batch has BATCH_SIZE images per worker, and each worker reads its shard
+    of it. Only the first worker writes checkpoints, the Config and TensorBoard's events.
 
     Args:
         model: a compiled training model.
         config: its Config.
         train_dataset: prepared.
         val_dataset: prepared; None for no validation.
-        run: where to write; its `epoch` counts every epoch that is done, whatever ends the
-            training.
-        epochs: the total, those before a resumption included.
+        run: the run to write to. Its `epoch` counts every epoch done, however the training ends.
+        epochs: the total number, including those before a resumption.
         augmentation: an augmenter, see `mrcnn.data.augment`.
         custom_callbacks: further callbacks, called after the checkpoint is written.
         no_augmentation_sources: sources whose images are not augmented.
-        seed: of the images' order and augmentation.
+        seed: seed of the images' order and of augmentation.
 
     Returns:
         Keras' History of these epochs.
@@ -93,7 +92,7 @@ def fit(
         StopWhereDiverged(run, train_loader),
         Checkpoint(run, writes=is_first),
         *custom,
-        # Last, so that it shows what callbacks add to an epoch's logs.
+        # Last, so that it shows the values that other callbacks add to an epoch's logs.
         *(_tensorboard(run.log_dir) if is_first else []),
     ]
     minimise_losses(callbacks)
@@ -104,14 +103,14 @@ def fit(
             epochs=epochs,
             callbacks=callbacks,
             validation_data=val_loader,
-            # The loader shuffles; Keras would shuffle its batches by an order of its own.
+            # The loader shuffles; Keras would shuffle the loader's batches again.
             shuffle=False,
             verbose="auto" if is_first else 0,
         )
     except FloatingPointError:
         raise
     except Exception:
-        # TensorFlow turns an error of the loader into text inside one of its own.
+        # TensorFlow replaces an error of the loader by another one that contains its text.
         for loader in (train_loader, val_loader):
             if loader is not None and loader.failure is not None:
                 raise loader.failure from None
@@ -124,7 +123,7 @@ def _begin(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) 
     run.keep = config.KEEP_CHECKPOINTS
     run.begin()
     if run.log_dir != planned:
-        # Another run took the folder meanwhile: StepLog and TensorBoard must not write there.
+        # Another run has taken the folder meanwhile: StepLog and TensorBoard must not write there.
         for callback in callbacks:
             if getattr(callback, "log_dir", None) == planned:
                 callback.log_dir = run.log_dir
@@ -133,7 +132,7 @@ def _begin(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) 
 
 
 def _resume(model: TrainingModel, run: Run) -> None:
-    """Restore what a loaded checkpoint has besides weights: optimizer and random state."""
+    """Restore the optimizer and the random state from a loaded checkpoint."""
     path, run.resume_from = run.resume_from, None
     if path is None:
         return
@@ -149,7 +148,7 @@ def _resume(model: TrainingModel, run: Run) -> None:
 
 
 def _empty_history(model: TrainingModel) -> keras.callbacks.History:
-    """The History of no epoch."""
+    """A History without epochs."""
     history = keras.callbacks.History()
     history.set_model(model)
     history.on_train_begin()
@@ -157,7 +156,7 @@ def _empty_history(model: TrainingModel) -> keras.callbacks.History:
 
 
 class ValidationLoader(BatchLoader):
-    """The same random batches in every epoch, so that the losses of epochs compare."""
+    """The same random batches in every epoch, so that losses of epochs can be compared."""
 
     def on_epoch_end(self) -> None:
         """Stay at the same epoch."""
@@ -170,8 +169,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes weights, optimizer state and random state after every epoch, and counts the epoch.
 
     Args:
-        run: gives the file names, and counts.
-        writes: False only counts.
+        run: has the file names and the count of epochs.
+        writes: False: only count, write nothing.
     """
 
     def __init__(self, run: Run, writes: bool = True):
@@ -191,11 +190,11 @@ class Checkpoint(keras.callbacks.Callback):
 class StopWhereDiverged(keras.callbacks.Callback):
     """Raises FloatingPointError when the loss or a weight is no longer finite.
 
-    It comes before `Checkpoint`, so the last checkpoint is a good one.
+    It is called before `Checkpoint`, so the last checkpoint is finite.
 
     Args:
-        run: its last checkpoint is named in the error.
-        loader: made the batches; the images of the last one are named in the error.
+        run: the run; the error names its last checkpoint.
+        loader: the loader of the batches; the error names the images of the last batch.
     """
 
     def __init__(self, run: Run, loader: BatchLoader):
@@ -209,14 +208,14 @@ class StopWhereDiverged(keras.callbacks.Callback):
         self._batch = 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Check the mean loss of the epoch, which stays NaN from the first NaN on."""
+        """Check the mean loss of the epoch; after the first NaN it stays NaN."""
         self._batch = batch
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             self._stop(f"the loss is {loss}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Check the weights, which the last step can have spoilt after its loss was computed."""
+        """Check the weights: the last step changes them after its loss is computed."""
         for weight in self.model.weights:
             if not np.isfinite(ops.convert_to_numpy(weight)).all():
                 self._stop(f"the weight {weight.path} is not finite")
@@ -237,16 +236,16 @@ class StopWhereDiverged(keras.callbacks.Callback):
         self.loader.epoch = self._epoch
         try:
             ((_, metas, *_),) = self.loader[self._batch]
-        except (OSError, ValueError):  # a file that is gone by now
+        except (OSError, ValueError):  # a file was removed meanwhile
             return ["unknown"]
         return [describe_image(self.loader.dataset, int(meta[0])) for meta in metas]
 
 
 def minimise_losses(callbacks: Iterable[keras.callbacks.Callback]) -> None:
-    """Tell EarlyStopping and the like that less is better for each of the five losses.
+    """Tell EarlyStopping and similar callbacks that each of the five losses should fall.
 
-    Keras asks the compiled metrics for the direction of what is monitored without a `mode`. The
-    five losses are metrics of the model itself, which Keras does not ask.
+    If a callback has no `mode`, Keras asks the compiled metrics whether the monitored value should
+    rise or fall. The five losses are metrics of the model itself, which Keras does not ask.
     """
     for callback in callbacks:
         monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
@@ -255,7 +254,7 @@ def minimise_losses(callbacks: Iterable[keras.callbacks.Callback]) -> None:
 
 
 def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:
-    """Keras' callback that writes events; it needs TensorFlow on every backend."""
+    """Keras' callback that writes TensorBoard events; on every backend it needs TensorFlow."""
     if importlib.util.find_spec("tensorflow") is None:
         logger.warning("TensorFlow is not installed: no TensorBoard events of epochs are written.")
         return []
@@ -268,7 +267,7 @@ def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
     if not optimizer.use_ema:
         return []
     if int(ops.convert_to_numpy(optimizer.iterations)):
-        # Resumed: a checkpoint has the averages as its weights, and the weights as averages.
+        # After resuming: a checkpoint has the averages as its weights, and the weights as averages.
         back = keras.callbacks.SwapEMAWeights()
         back.set_model(model)
         back.on_test_begin()

@@ -23,12 +23,12 @@ from mrcnn.weights.network import Network
 class TrainingModel(Network):
     """The training graph with its losses.
 
-    Targets are among its inputs, so `fit` and `train_on_batch` take no others. The loss is the
-    weighted sum of the five losses, plus L2 on all variables that train. Progress bar, TensorBoard
-    and history show each of the five with its weight applied.
+    Its inputs include the targets, so `fit` and `train_on_batch` take no separate targets. The loss
+    is the weighted sum of the five losses, plus L2 on all trainable variables. Progress bar,
+    TensorBoard and history show each of the five losses multiplied by its weight.
 
     Args:
-        inputs, outputs: of `nn.network.training_graph`.
+        inputs, outputs: those of `nn.network.training_graph`.
         loss_weights: weight by loss name, 1 where a name is missing.
         weight_decay: factor of L2.
         gradient_checkpointing: compute the backbone's blocks again for gradients.
@@ -69,18 +69,18 @@ class TrainingModel(Network):
         weight_decay: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """`keras.Model.compile` with other loss weights and another factor of L2.
+        """`keras.Model.compile`, which can also change loss weights and the factor of L2.
 
         Args:
-            optimizer: as Keras takes it.
-            loss_weights, weight_decay: None keeps what is set.
-            **kwargs: further arguments of Keras.
+            optimizer: as in `keras.Model.compile`.
+            loss_weights, weight_decay: None keeps the present value.
+            **kwargs: further arguments of `keras.Model.compile`.
         """
         kwargs.setdefault("jit_compile", "auto" if backend.SUPPORTS_JIT else False)
         with distribution.scope_of(self):
             super().compile(optimizer=optimizer, **kwargs)
             distribution.clip_the_mean(self.optimizer)
-        # Keras resets the mean of the whole loss here; the means of its parts must go with it.
+        # Keras resets the mean of the total loss here; the means of its parts are reset too.
         for mean in self.loss_means.values():
             mean.reset_state()
         if loss_weights is not None:
@@ -114,7 +114,7 @@ class TrainingModel(Network):
 
     @functools.cached_property
     def block_ends(self) -> list[keras.KerasTensor]:
-        """Ends of the backbone's blocks, between which GRADIENT_CHECKPOINTING keeps nothing."""
+        """Ends of the backbone's blocks; GRADIENT_CHECKPOINTING keeps no values between them."""
         return block_ends(self.get_layer("fpn_c5p5").input, self.inputs[0])
 
     def compute_loss(
@@ -126,12 +126,13 @@ class TrainingModel(Network):
         training: bool = True,
     ) -> Tensor:
         total = losses.l2_loss(decayed(self.trainable_variables), self.weight_decay)
-        assert y_pred is not None, "Keras computes the outputs first"
+        assert y_pred is not None, "Keras computes the outputs before the loss"
         for name, loss in losses.all_losses(y_pred).items():
             loss = loss * self.loss_weights.get(name, 1.0)
             self.loss_means[name].update_state(loss)
             total = total + loss
-        # TensorFlow adds up the replicas' gradients, and Keras multiplies what it reports by this.
+        # TensorFlow adds up the replicas' gradients, so each replica's loss is divided by their
+        # number. Keras multiplies the loss that it reports by it.
         return total / distribution.replica_count()
 
     # ---- Keras' calls, on the model's devices ---------------------------------------------------
@@ -141,7 +142,7 @@ class TrainingModel(Network):
     ) -> keras.callbacks.History:
         """`keras.Model.fit`, which also takes generators of `(inputs, outputs)`.
 
-        `data_generator` makes such batches, two lists each; the outputs are not looked at.
+        `data_generator` makes such batches of two lists; the outputs are ignored.
         """
         if isinstance(x, Iterator):
             kwargs.setdefault("shuffle", False)
@@ -163,8 +164,8 @@ class TrainingModel(Network):
             return super().evaluate(*args, **kwargs)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Of a model on several devices, Keras on TensorFlow would average a batch over them to
-        # learn its shapes, which no bool can be. All but the optimizer is built already.
+        # To learn the shapes of a batch, Keras on TensorFlow would average it over the devices,
+        # which fails for bool. Everything except the optimizer is built already.
         if self.optimizer is not None and not self.optimizer.built:
             start_optimizer(self)
 
@@ -179,14 +180,14 @@ class TrainingModel(Network):
         use_multiprocessing: Any = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """`fit` under its name in Keras 2; the last three arguments have no meaning any more."""
+        """`fit` under its name in Keras 2; the last three arguments are ignored."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
 
 
 def _inputs_alone(data):
-    """A generator of `(inputs, outputs)` as one of `(inputs,)`; anything else as it is.
+    """Turn a generator of `(inputs, outputs)` into one of `(inputs,)`; return other data unchanged.
 
-    TensorFlow takes no lists in a generator's batches.
+    Inputs become tuples, because TensorFlow takes no lists in a generator's batches.
     """
     if not isinstance(data, Iterator):
         return data
@@ -219,7 +220,7 @@ def _device_count(config: Config) -> int:
 
 
 def _l2_factor(config: Config) -> float:
-    """Weights decay once: by L2 in the loss or, where that is asked for, in the optimizer."""
+    """The factor of L2 in the loss: 0 if the optimizer decays the weights, so they decay once."""
     return 0.0 if config.DECOUPLED_WEIGHT_DECAY else float(config.WEIGHT_DECAY)
 
 
@@ -234,7 +235,7 @@ def compile_model(
 
 def start_optimizer(model: TrainingModel) -> None:
     """Build the optimizer of a compiled model: its variables exist before the first step."""
-    if model.optimizer.built:  # the optimizer of mixed_float16 would get its counters twice
+    if model.optimizer.built:  # otherwise the optimizer of mixed_float16 adds its counters twice
         return
     with distribution.scope_of(model):
         model.optimizer.build(model.trainable_variables)

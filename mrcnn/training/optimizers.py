@@ -25,20 +25,20 @@ def decayed(variables: Iterable[keras.Variable]) -> list[keras.Variable]:
 def build_optimizer(
     config: Config, learning_rate: LearningRate, momentum: float
 ) -> keras.optimizers.Optimizer:
-    """The optimizer that the Config describes: OPTIMIZER, EMA_MOMENTUM and the like.
+    """The optimizer that the Config describes: OPTIMIZER, EMA_MOMENTUM and related settings.
 
     Args:
         config: the settings of the optimizer.
         learning_rate: a number or a schedule.
-        momentum: of "sgd" alone.
+        momentum: momentum of "sgd"; the others ignore it.
     """
     settings = {
-        # Checkpoints name the optimizer's variables by it; Keras would add a number.
+        # A fixed name, because checkpoints name the variables by it; Keras would add a number.
         "name": config.OPTIMIZER,
         "learning_rate": learning_rate,
-        # Without a value Keras' AdamW takes 0.004.
+        # Without a value, Keras' AdamW uses 0.004.
         "weight_decay": config.DECOUPLED_WEIGHT_DECAY,
-        # The norm of all gradients; Keras' `clipnorm` would clip each variable on its own.
+        # The norm of all gradients together; Keras' `clipnorm` would clip each variable separately.
         "global_clipnorm": config.GRADIENT_CLIP_NORM,
         "use_ema": config.EMA_MOMENTUM > 0,
         "ema_momentum": config.EMA_MOMENTUM,
@@ -103,14 +103,14 @@ def learning_rate_schedule(config: Config, learning_rate: float, steps: int) -> 
     Args:
         config: the settings of the schedule.
         learning_rate: the rate before any decay.
-        steps: number of batches in the whole training, those before a resumption included.
+        steps: number of batches in the whole training, including those before a resumption.
 
     Returns:
-        A Keras schedule by batches; for a constant rate without warm-up the number itself.
+        A Keras schedule by batches; for a constant rate without warm-up, the number itself.
     """
     rate = learning_rate
     if config.LEARNING_RATE_SCHEDULE == "step":
-        # Keras' boundary is the last step with the earlier value.
+        # Keras' boundary is the last step with the value before it.
         ends = [max(round(part * steps) - 1, 0) for part in config.LEARNING_RATE_DROPS]
         values = [learning_rate * 0.1**i for i in range(len(ends) + 1)]
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, values)

@@ -1,18 +1,18 @@
-"""A run: its folder, the names of its files, the epochs done, and which checkpoints stay.
+"""A run: its folder, the names of its files, the epochs done, and which checkpoints are kept.
 
-A run writes into `<model_dir>/<name><YYYYmmdd>T<HHMM>/`, where `<name>` is Config.NAME in lower
-case and the rest the minute in which the model was built. Where another run has that folder, the
-name gets a number: `leaf20260101T0000_2`. The folder holds
+A run writes into `<model_dir>/<name><YYYYmmdd>T<HHMM>/`. `<name>` is Config.NAME in lower case, the
+rest is the minute in which the model was built. If another run has that folder, the name gets a
+number: `leaf20260101T0000_2`. The folder holds
 
     mask_rcnn_<name>_<epoch:04d>.h5   a checkpoint of each epoch
     mask_rcnn_<name>_best.h5          the weights with the best mask AP, see CocoEvaluation
     coco_ap.csv                       COCO's figures by epoch
     config.json                       the Config
     train/, validation/               event files of TensorBoard
-    worker<i>/                        what callbacks of worker i write, see distribution.py
+    worker<i>/                        files of the callbacks of worker i, see distribution.py
 
 The path of a checkpoint names the run and the epoch, so loading one is enough to resume that run.
-Only this file spells these names.
+These names are defined only in this file.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from mrcnn.weights import hdf5
 
 logger = logging.getLogger("mrcnn")
 
-# The minute in which a run began, and a number where several began in it.
+# The minute in which a run began, and a number if several runs began in it.
 _BEGAN = r"(?P<minute>\d{8}T\d{4})(?:_(?P<number>\d+))?"
-# Keras' TensorBoard writes there; a new run owns its folder as soon as it has made this one.
+# Keras' TensorBoard writes there. A new run owns its folder once it has created this one.
 _EVENTS_OF_TRAINING = "train"
 
 
 class CheckpointPath(str):
     """The path of a checkpoint, whose item 1 is the path itself.
 
-    Matterport's releases up to 2.1 returned `(folder, checkpoint)` from `find_last`, and scripts of
-    that time read `find_last()[1]`. In all else this is a str.
+    In Matterport's releases up to 2.1, `find_last` returned `(folder, checkpoint)`, and scripts of
+    that time use `find_last()[1]`. In all other respects this is a str.
     """
 
     __slots__ = ()
 
     def __getitem__(self, index: Any) -> str:
-        """A character or a slice as of any str; the path itself for 1."""
+        """The path itself for index 1; otherwise a character or a slice, as for any str."""
         return str(self) if index == 1 else super().__getitem__(index)
 
 
@@ -62,14 +62,15 @@ class Run:
 
     Attributes:
         name: Config.NAME in lower case.
-        log_dir: folder that this process writes to; of worker i above 0, `worker<i>` in the run's.
-        checkpoint_path: pattern of the checkpoints' paths, with `{epoch:04d}`. Braces of the folder
-            are doubled in it, as `str.format` wants.
+        log_dir: folder that this process writes to: the run's folder, or `worker<i>` in it for
+            worker i above 0.
+        checkpoint_path: pattern of the checkpoints' paths, with `{epoch:04d}`. Braces in the
+            folder's name are doubled, as `str.format` requires.
         epoch: number of epochs done.
         keep: how many of the latest checkpoints to keep, None for all.
         resume_from: checkpoint whose optimizer and random state the next training takes over.
-        is_new: the folder is still to be made.
-        is_custom: somebody else chose folder or pattern, such as a subclass of MaskRCNN.
+        is_new: the folder does not exist yet.
+        is_custom: other code, such as a subclass of MaskRCNN, chose folder or pattern.
     """
 
     name: str
@@ -112,10 +113,10 @@ class Run:
         return os.path.join(self.log_dir, "config.json")
 
     def begin(self) -> None:
-        """Make the folder, before the first epoch of a training.
+        """Create the folder, before the first epoch of a training.
 
-        A new run gets a folder that no other run has, and remembers its name. Temporary files of
-        processes that were killed are removed from the folder.
+        A new run gets a folder that no other run has, and remembers its name. Temporary files that
+        killed processes left in the folder are removed.
         """
         self.checkpoint(1)
         if self.is_new:
@@ -140,9 +141,9 @@ class Run:
             Path(path).unlink(missing_ok=True)
 
     def write_config(self, config: Config) -> None:
-        """Write the settings that JSON can hold beside the checkpoints.
+        """Write `config.json` beside the checkpoints, with the settings that JSON can hold.
 
-        A `config.json` that holds something else than a Config's settings is left alone.
+        An existing `config.json` that does not hold the settings of a Config is not changed.
         """
         if self.is_custom or not _is_config_or_absent(self.config_path):
             return
@@ -150,7 +151,7 @@ class Run:
         write_text(self.config_path, text + "\n")
 
     def choose(self, log_dir: str | None = None, checkpoint_path: str | None = None) -> None:
-        """Take over a folder or a pattern that somebody else chose."""
+        """Use a folder or a pattern that other code chose."""
         self.is_new, self.is_custom = False, True
         if log_dir is not None:
             self.log_dir = log_dir
@@ -165,12 +166,12 @@ class Run:
         self.checkpoint_path = start + "{epoch:04d}.h5"
 
     def _make_folder(self) -> None:
-        """Make the folder, under the next name for each run that made it first."""
+        """Create the folder; while another run has the name, try the next name."""
         wanted = self._folder
         for folder in _numbered(wanted):
             try:
-                # Fails if there is a folder of events. The run's own folder may be there: scripts
-                # write into `log_dir` before they train.
+                # Fails if the folder of events exists. The run's folder itself may exist, because
+                # scripts may write into `log_dir` before they train.
                 os.makedirs(os.path.join(folder, _EVENTS_OF_TRAINING))
             except FileExistsError:
                 continue
@@ -184,17 +185,18 @@ class Run:
             self._move_to(folder)
 
 
-# New runs of this process that have no folder yet: two models built in one minute differ in names.
+# New runs of this process without a folder yet, so that two models built in the same minute get
+# different names.
 _planned: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
 def new_run(model_dir: PathLike, name: str | None, will_train: bool = True) -> Run:
-    """A run that begins now; its folder is made when it trains.
+    """A run that begins now; its folder is created when training begins.
 
     Args:
         model_dir: folder of all runs.
         name: Config.NAME.
-        will_train: False for a model that only detects, whose name is not reserved.
+        will_train: False for a model that only detects; then the name is not reserved.
 
     Raises:
         ValueError: the name holds a slash.
@@ -215,7 +217,8 @@ def resumed_run(model_dir: PathLike, name: str | None, weights_path: PathLike) -
     """The run that a checkpoint belongs to, None for any other weight file.
 
     Args:
-        model_dir: folder of all runs; a run of another folder goes on in this one, under its name.
+        model_dir: folder of all runs. A run from another folder continues in this one, with the
+            same name.
         name: Config.NAME.
         weights_path: a checkpoint is named like one and lies in a folder named like a run's.
     """
@@ -233,7 +236,7 @@ def resumed_run(model_dir: PathLike, name: str | None, weights_path: PathLike) -
 def find_last(model_dir: PathLike, name: str | None) -> str:
     """Path of the last checkpoint of the last run that has one.
 
-    A file that is empty or damaged is passed over with a warning.
+    Empty or damaged files are skipped with a warning.
 
     Args:
         model_dir: folder of all runs.
@@ -282,7 +285,7 @@ def _checkpoint_names(run_name: str) -> re.Pattern[str]:
 
 
 def _numbered(stem: str) -> Iterator[str]:
-    """Names for a folder: as it is, then with the numbers 2, 3 and so on."""
+    """Names to try for a folder: the name itself, then with the numbers 2, 3 and so on."""
     yield stem
     number = 2
     while True:
@@ -301,7 +304,7 @@ def _run_name(name: str | None) -> str:
 
 
 def _is_config_or_absent(path: str) -> bool:
-    """Is there no file, or one with the settings of a Config, whose names are in upper case?"""
+    """Is there no file, or does it hold the settings of a Config (names in upper case)?"""
     if not os.path.exists(path):
         return True
     try:

@@ -21,7 +21,7 @@ LAYER_PRESETS = {
 
 
 def set_trainable(model: keras.Model, layer_regex: str) -> list[str]:
-    """Make the layers trainable whose whole name matches, and freeze all others.
+    """Make those layers trainable whose whole name matches, and freeze all others.
 
     Args:
         model: layers of nested models are matched one by one.

@@ -30,23 +30,23 @@ logger = logging.getLogger("mrcnn")
 
 Arrays = dict[str, list[np.ndarray]]
 
-# An error about shapes describes so many layers, and names them all.
+# An error about shapes describes this many layers, and names all of them.
 SHOWN_DIFFERENCES = 4
 
 
 @dataclass(frozen=True, repr=False)
 class LoadReport:
-    """What `load_weights` did, in names of layers with weights.
+    """The result of `load_weights`, as names of layers with weights.
 
     Attributes:
         filepath: the file read.
-        loaded: layers that now hold the file's weights.
-        excluded: layers left alone because `exclude` names them or the model they lie in.
-        missing: layers of the model that the file does not hold, left alone.
+        loaded: layers that now have the file's weights.
+        excluded: layers not changed because `exclude` names them or the model that contains them.
+        missing: layers of the model that the file does not have; they are not changed.
         unexpected: layers of the file that the model does not have.
-        skipped: what else a PyTorch checkpoint holds, such as a classifier or the optimizer's
+        skipped: other entries of a PyTorch checkpoint, such as a classifier or the optimizer's
             state.
-        not_finite: loaded layers in which weights are NaN or infinite.
+        not_finite: loaded layers with NaN or infinite weights.
     """
 
     filepath: str
@@ -85,7 +85,7 @@ def load_weights(
     by_name: bool = False,
     exclude: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Load weights; either all that fits is loaded or, on an error, nothing changes.
+    """Load weights; after an error the model is unchanged.
 
     Args:
         model: the model to fill.
@@ -95,7 +95,7 @@ def load_weights(
             BACKBONE of version 1.5, see `torch_resnet.resnet_weights`.
         by_name: False: file and model must hold the same layers. True: load the layers that both
             hold, and log a warning that names the others.
-        exclude: names of layers to leave as they are. A nested model's name stands for all layers
+        exclude: names of layers to leave unchanged. A nested model's name stands for all layers
             inside it.
 
     Returns:
@@ -131,7 +131,7 @@ def load_weights(
 def save_weights(model: keras.Model, filepath: PathLike) -> None:
     """Save weights as Keras 2.2.5 did (`.h5`), or in Keras 3's own format (`.weights.h5`).
 
-    The folder is made if it does not exist. A file of that name is replaced when the new one is
+    The folder is created if it does not exist. An existing file is replaced when the new one is
     complete.
 
     Raises:
@@ -151,7 +151,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     layers = weighted_layers(source)
     for name, layer in weighted_layers(target).items():
         for mine, theirs in zip(layer.weights, layers[name].weights, strict=True):
-            # A copy: JAX gives the memory of a model's weights away while the model runs.
+            # A copy, because JAX may reuse the memory of a model's weights while the model runs.
             mine.assign(ops.copy(theirs))
 
 
@@ -164,7 +164,7 @@ def _read_hdf5(
     excluded: Collection[str],
     by_name: bool,
 ) -> tuple[LoadReport, Arrays]:
-    """The report of what is to be loaded, and its arrays by layer name."""
+    """The report on the layers to load, and their arrays by layer name."""
     with hdf5.open_weights(filepath) as root:
         stored, renamed = _with_original_names(hdf5.read_layers(root, whole=layers), layers)
         report = _compare_names(root.filename, layers, stored, excluded)
@@ -181,10 +181,10 @@ def _read_hdf5(
 def _with_original_names(
     stored: hdf5.Layers, layers: Collection[str]
 ) -> tuple[hdf5.Layers, set[str]]:
-    """Layers of a keras.applications ResNet under the original's names, and the names changed.
+    """Layers of a keras.applications ResNet under the original's names, and the changed names.
 
-    A layer is renamed only if the model has the original's name and not its own: a model that is
-    built on a keras.applications backbone keeps its names.
+    A layer is renamed only if the model has a layer with the original's name, and none with the
+    file's name. So the names stay if the model is built on a keras.applications backbone.
     """
     names = {name: name for name in stored}
     for name in stored.keys() - layers:
@@ -196,9 +196,9 @@ def _with_original_names(
 
 
 class _NamedMemory(io.BytesIO):
-    """Memory that Keras writes a file to, under the name of that file.
+    """A buffer in memory with the name of a file, for Keras to write to.
 
-    Keras 3.15 writes HDF5 to such an object. Keras 3.6 only looks at its name, and writes the file.
+    Keras 3.15 writes HDF5 to such an object. Keras 3.6 uses only its name, and writes the file.
     """
 
     def __init__(self, path: Path):
@@ -210,7 +210,7 @@ class _NamedMemory(io.BytesIO):
 
 
 def _save_keras3(model: keras.Model, path: Path) -> None:
-    """Let Keras save its own format, through memory: see `hdf5.new_file`."""
+    """Let Keras save its own format to memory first: see `hdf5.new_file`."""
     with written_beside(path) as temporary:
         memory = _NamedMemory(temporary)
         model.save_weights(memory)
@@ -258,7 +258,7 @@ def _compare_names(
 
 
 def _require_match(report: LoadReport, by_name: bool) -> None:
-    """Check that file and model have layers in common; without by_name, all layers."""
+    """Check that file and model have common layers; without by_name, the same layers."""
     if not by_name and (report.missing or report.unexpected):
         raise ValueError(
             f"{report.filepath} does not fit the model: not in the file: "

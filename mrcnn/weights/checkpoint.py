@@ -1,7 +1,7 @@
-"""A checkpoint: a weight file that also holds what training needs to go on.
+"""A checkpoint: a weight file that also holds the state needed to continue training.
 
-That is the optimizer's state and that of the random generators, each in a group of its own. The
-original and `load_weights` pass over these groups: a checkpoint is a weight file as well.
+This is the state of the optimizer and of the random generators, each in a separate group. The
+original and `load_weights` ignore these groups, so a checkpoint can be used as a weight file.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def load_optimizer(model: keras.Model, filepath: PathLike) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds no optimizer state, or that of other variables;
-            nothing changes then.
+        ValueError: the file is damaged, or holds no optimizer state or that of other variables. The
+            optimizer is then unchanged.
     """
     variables = _optimizer_variables(model)
     with hdf5.open_weights(filepath) as root:
@@ -76,12 +76,12 @@ def load_optimizer(model: keras.Model, filepath: PathLike) -> None:
 def load_random_state(model: keras.Model, filepath: PathLike) -> None:
     """Restore the state of the model's random generators from a file of `save_checkpoint`.
 
-    Checkpoints of release 0.1 and of other programs hold none; the state stays as it is then.
+    Checkpoints of release 0.1 and of other programs have no such state; it is then unchanged.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds the state of other generators; nothing changes
-            then.
+        ValueError: the file is damaged, or holds the state of other generators. The state is then
+            unchanged.
     """
     variables = _random_variables(model)
     with hdf5.open_weights(filepath) as root:
@@ -99,7 +99,7 @@ def load_random_state(model: keras.Model, filepath: PathLike) -> None:
 
 
 def _differing(variables: Variables, stored: Mapping[str, StoredArray]) -> list[str]:
-    """Names that only one of both has, or whose shapes or kinds differ."""
+    """Names that only one of the two has, or whose shapes or kinds differ."""
     both = variables.keys() & stored.keys()
     unlike = {name for name in both if mismatch([variables[name]], [stored[name]])}
     return sorted(unlike | (variables.keys() ^ stored.keys()))
@@ -121,7 +121,7 @@ def _random_variables(model: keras.Model) -> Variables:
 
 
 def _optimizer_variables(model: keras.Model) -> Variables:
-    """The optimizer's variables but the learning rate, by path: `sgd/conv1_kernel_momentum`."""
+    """The optimizer's variables without the learning rate, by path: `sgd/conv1_kernel_momentum`."""
     if getattr(model, "optimizer", None) is None:
         raise ValueError("the model has no optimizer; compile it first")
     # Keras numbers the optimizers of a process: sgd, sgd_1, …

@@ -1,8 +1,8 @@
 """The layouts of Keras' weight files; h5py and NumPy only.
 
-Read are Keras 2 `.h5` (weights alone, or a whole model with the weights in its group
-`model_weights`) and Keras 3 `.weights.h5`; the content decides which of them a file is. Written is
-the layout of Keras 2.2.5, the last one that the original could read.
+This file reads Keras 2 `.h5` (weights alone, or a whole model with the weights in its group
+`model_weights`) and Keras 3 `.weights.h5`; the content of a file decides which layout it has. It
+writes the layout of Keras 2.2.5, the last one that the original could read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mrcnn.weights.hdf5_tree import StoredArray, StoredGroup, read_tree
 # An HDF5 attribute holds at most 64 KB; Keras splits a longer list of names at this many bytes.
 ATTRIBUTE_LIMIT = 64512
 
-# Weights by layer name, in the order of the layer's own weights; they are read from an open file.
+# Weights by layer name, in the order of the layer's own weights; the file must stay open for them.
 Layers = dict[str, list[StoredArray]]
 
 
@@ -33,7 +33,7 @@ Layers = dict[str, list[StoredArray]]
 
 @contextmanager
 def open_weights(filepath: PathLike) -> Iterator[StoredGroup]:
-    """Open an HDF5 file for reading: its root, with every object in it checked.
+    """Open an HDF5 file for reading; returns its root after every object in it is checked.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,8 +61,8 @@ def read_layers(root: StoredGroup, whole: Collection[str]) -> Layers:
     """The layers of a file that hold weights; a nested model counts as the layers inside it.
 
     Args:
-        root: of the file.
-        whole: names of layers that are one layer even if their weights are named after several.
+        root: root of the file.
+        whole: names of layers that count as one even if their weights have the names of several.
 
     Raises:
         ValueError: the file holds no Keras weights, or damaged ones.
@@ -84,7 +84,7 @@ def read_group(group: StoredGroup) -> dict[str, StoredArray]:
     """The weights of one group in the order of its attribute `weight_names`.
 
     Raises:
-        ValueError: a weight that the attribute names is not there.
+        ValueError: a weight that the attribute names is missing.
     """
     arrays = {}
     for name in _read_names(group, "weight_names") or []:
@@ -99,7 +99,7 @@ def read_arrays(stored: Sequence[StoredArray]) -> list[np.ndarray]:
     """The numbers of several arrays.
 
     Raises:
-        ValueError: they are no numbers, or cannot be read.
+        ValueError: they are not numbers, or cannot be read.
     """
     return [array.read() for array in stored]
 
@@ -108,7 +108,7 @@ def _keras2_layers(root: StoredGroup, names: Sequence[str], whole: Collection[st
     """Keras 2: one group per layer, its weights in the order of the attribute `weight_names`.
 
     A nested model is one group. Its weights are named `layer/weight`, and the trainable ones come
-    first: these names, not positions, tell the layers inside apart.
+    first, so the layers inside are found by these names, not by position.
     """
     if root.texts("backend") == ["theano"]:
         raise ValueError(f"{root.filename} was written by Theano, whose kernels are flipped")
@@ -146,7 +146,7 @@ def _keras3_layers(root: StoredGroup) -> Layers:
 
 
 def _keras3_arrays(group: StoredGroup) -> list[StoredArray]:
-    """A layer's own weights by their numbers, then those of the layer it wraps."""
+    """A layer's own weights in the order of their numbers, then those of the wrapped layer."""
     own: dict[int, StoredArray] = {}
     inner = []
     for name, child in group.children.items():
@@ -169,7 +169,7 @@ def _keras3_arrays(group: StoredGroup) -> list[StoredArray]:
 
 
 def _groups_in(root: StoredGroup, name: str) -> list[StoredGroup]:
-    """The groups inside the group of this name, and nothing else."""
+    """The groups inside the group of this name, which must hold only groups."""
     group = root.group(name)
     children = list(group.children.values()) if group else []
     groups = [child for child in children if isinstance(child, StoredGroup)]
@@ -190,7 +190,7 @@ def _read_names(group: StoredGroup, attribute: str) -> list[str] | None:
 
 
 def _describe_content(path: Path) -> str:
-    """What a file that is no HDF5 file seems to be."""
+    """A guess, for messages, at the kind of a file that is not HDF5."""
     if path.is_dir():
         return "it is a folder"
     with path.open("rb") as file:
@@ -209,10 +209,10 @@ def _describe_content(path: Path) -> str:
 
 @contextmanager
 def new_file(path: PathLike) -> Iterator[h5py.File]:
-    """An HDF5 file in memory; it is written to `path` when all went well.
+    """An HDF5 file in memory; it is written to `path` if there is no error.
 
-    HDF5 ends the process with a signal if the disk is full when it closes a file; memory and plain
-    writes raise an OSError.
+    If the disk is full when HDF5 closes a file, HDF5 ends the process with a signal. Writing the
+    bytes from memory raises an OSError instead.
     """
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
@@ -223,8 +223,8 @@ def new_file(path: PathLike) -> Iterator[h5py.File]:
 def write_layers(file: h5py.Group, layers: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Write {layer: {weight name: array}} as Keras 2.2.5 did."""
     _write_names(file, "layer_names", list(layers))
-    # Whichever backend is in use, its kernels lie as TensorFlow's do. Keras 2 calls `decode` on
-    # both attributes, so they are bytes.
+    # The kernels of all backends have TensorFlow's layout. Keras 2 calls `decode` on both
+    # attributes, so they are bytes.
     file.attrs["backend"] = b"tensorflow"
     file.attrs["keras_version"] = b"2.2.5"
     for name, arrays in layers.items():
@@ -232,14 +232,14 @@ def write_layers(file: h5py.Group, layers: Mapping[str, Mapping[str, np.ndarray]
 
 
 def write_group(group: h5py.Group, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write {weight name: array}, the order of names in the attribute `weight_names`."""
+    """Write {weight name: array}, with the order of the names in the attribute `weight_names`."""
     _write_names(group, "weight_names", list(arrays))
     for name, array in arrays.items():
         group[name] = array
 
 
 def h5_path(filepath: PathLike) -> Path:
-    """The path, after a check that its name ends as that of a weight file to write.
+    """The path, after a check that its name ends like that of a weight file.
 
     Raises:
         ValueError: the name does not end in `.h5`.
@@ -251,7 +251,7 @@ def h5_path(filepath: PathLike) -> Path:
 
 
 def is_keras3_name(filepath: PathLike) -> bool:
-    """Does the name end as that of a weight file in Keras 3's own format?"""
+    """Does the name end like that of a weight file in Keras 3's own format?"""
     return str(filepath).endswith(".weights.h5")
 
 

@@ -1,9 +1,9 @@
 """An HDF5 file as a tree of groups and arrays, checked before any number is read.
 
-An HDF5 file can name other files, whose bytes HDF5 then reads as if they lay inside: external
-links, datasets with external storage, virtual datasets. It can also link to itself, and state any
-size. `read_tree` looks at every object once and refuses such files; the readers of weights see
-nothing but its result. Keras' writers use none of these features.
+An HDF5 file can refer to other files (external links, datasets with external storage, virtual
+datasets), and HDF5 reads their bytes as if they were part of the file. It can also link to itself,
+and state any size. `read_tree` checks every object once and refuses such files; the readers of
+weights use only its result. Keras' writers use none of these features.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MAX_OBJECTS = 50_000
 MAX_DEPTH = 50
 # HDF5 decompresses a whole chunk at once; h5py's own chunks have at most 1 MB.
 MAX_CHUNK_BYTES = 64 * 2**20
-# HDF5 stores a little more than the numbers themselves where they cannot be compressed.
+# If numbers cannot be compressed, HDF5 stores a little more than the numbers themselves.
 MAX_STORED_RATIO, STORED_MARGIN = 1.1, 2**16
 
 
 @dataclass(eq=False)
 class StoredArray:
-    """An array in a file. Its numbers are read by `read` only, after its shape was compared.
+    """An array in a file. Only `read` reads its numbers, after the caller compared its shape.
 
     Attributes:
         filename: the file's path. name: the array's path inside it.
@@ -51,14 +51,14 @@ class StoredArray:
 
     @functools.cached_property
     def dtype(self) -> np.dtype:
-        """Type of the numbers that `read` gives; bfloat16 comes as float32."""
+        """Type of the numbers that `read` returns; bfloat16 becomes float32."""
         return np.dtype(np.float32) if self._is_bfloat16 else self._stored_dtype
 
     def read(self) -> np.ndarray:
         """Read the numbers. The caller has compared the shape with that of a variable.
 
         Raises:
-            ValueError: these are no numbers, or they cannot be read.
+            ValueError: these are not numbers, or they cannot be read.
         """
         if self._stored_dtype.kind not in "biuf" and not self._is_bfloat16:
             raise ValueError(f"{self.filename}: {self.name} holds {self._stored_dtype}, no numbers")
@@ -87,7 +87,7 @@ class StoredArray:
 
     @functools.cached_property
     def _is_bfloat16(self) -> bool:
-        """Keras 3 stores bfloat16 as two bytes each, and says so in an attribute."""
+        """Keras 3 stores each bfloat16 as two bytes, and an attribute states the type."""
         if self._stored_dtype != np.dtype("V2"):
             return False
         return _texts(self.filename, self.name, self._dataset, "dtype") == ["bfloat16"]
@@ -108,7 +108,7 @@ class StoredGroup:
     children: dict[str, StoredGroup | StoredArray] = field(default_factory=dict)
 
     def find(self, path: str) -> StoredGroup | StoredArray | None:
-        """What lies at a path below this group, such as `conv1/kernel:0`; None if nothing does."""
+        """The group or array at a path below this group, such as `conv1/kernel:0`, or None."""
         found: StoredGroup | StoredArray | None = self
         for part in filter(None, path.split("/")):
             found = found.children.get(part) if isinstance(found, StoredGroup) else None
@@ -120,20 +120,20 @@ class StoredGroup:
         return found if isinstance(found, StoredGroup) else None
 
     def texts(self, attribute: str) -> list[str] | None:
-        """The texts of an attribute, a list or a single one; None if there is no such attribute.
+        """The texts of an attribute, one or several; None if there is no such attribute.
 
         Raises:
-            ValueError: the attribute holds something else, or cannot be read.
+            ValueError: the attribute does not hold texts, or cannot be read.
         """
         return _texts(self.filename, self.name, self._group, attribute)
 
 
 @contextmanager
 def damage_named(filename: str, name: str) -> Iterator[None]:
-    """Raise whatever HDF5 raises as a ValueError that names the file and the place in it."""
+    """Turn any error of HDF5 into a ValueError that names the file and the place in it."""
     try:
         yield
-    except Exception as error:  # h5py passes on damage as a dozen kinds of errors
+    except Exception as error:  # h5py raises a dozen kinds of errors for damage
         reason = shortened(error, 200) or type(error).__name__
         raise ValueError(
             f"{filename} is damaged: {shortened(name, 200)} cannot be read ({reason})"
@@ -144,7 +144,7 @@ def read_tree(file: h5py.File, filename: str) -> StoredGroup:
     """All groups and arrays of an open file, each checked.
 
     Args:
-        file: open for reading, and as long as the result is used.
+        file: open for reading; it must stay open while the result is used.
         filename: the name for error messages.
 
     Raises:
@@ -185,7 +185,7 @@ def read_tree(file: h5py.File, filename: str) -> StoredGroup:
 
 
 def _link_names(group: StoredGroup, limit: int) -> list[bytes]:
-    """Names of a group's links in the order of names; no more than the limit are collected."""
+    """Names of a group's links in alphabetical order; not more than the limit are collected."""
     names: list[bytes] = []
 
     def collect(name: bytes) -> bool | None:
@@ -200,7 +200,7 @@ def _link_names(group: StoredGroup, limit: int) -> list[bytes]:
 
 
 def _open_link(group: StoredGroup, link: bytes) -> h5py.h5g.GroupID | h5py.h5d.DatasetID:
-    """What a link points to; refused without a look if that may lie elsewhere."""
+    """The object that a link points to; links that may lead to another file are not followed."""
     shown = shortened(f"{group.name.rstrip('/')}/{link.decode('utf8', 'replace')}")
     if link in (b"", b".") or b"/" in link:  # HDF5 would take it for a path
         raise ValueError(f"{group.filename} is damaged: {shown!r} is no name")
@@ -259,7 +259,7 @@ def _texts(
 
 
 def _printable(text: bytes | str) -> str:
-    """A name as text; one that is no UTF-8, or would break a line, is damaged."""
+    """A name as text; a name that is not UTF-8, or contains a line break, is damaged."""
     decoded = text.decode("utf8") if isinstance(text, bytes) else str(text)
     if not decoded.isprintable():
         raise ValueError(f"{decoded!r} is no name")

@@ -1,4 +1,4 @@
-"""Keras' ImageNet files of the ResNets: where they come from, and the names of their layers."""
+"""Keras' ImageNet files of the ResNets: their addresses, and the names of their layers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 
 logger = logging.getLogger("mrcnn")
 
-# Address and MD5 as in keras/src/applications/resnet.py; the address serves the file of the first
-# MD5. The second one is the file of deep-learning-models v0.2, which the original downloaded under
-# the same name: older Keras caches still hold it, and it serves as well.
+# Address and MD5 as in keras/src/applications/resnet.py; the file at this address has the first
+# MD5. The second MD5 is that of the file of deep-learning-models v0.2, which the original
+# downloaded under the same name. Older Keras caches still have it, and it can be used as well.
 _IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 _IMAGENET_MD5 = {
     "resnet50": ("4d473c1dd8becc155b73f8504c6f6626", "a268eb855778b3df3c7506639542a6af"),
@@ -31,8 +31,8 @@ def get_imagenet_weights(architecture: object) -> str:
     """Path of Keras' ImageNet weights without the classifier.
 
     The file is downloaded once into the folder `models` of Keras' cache (`KERAS_HOME`, or
-    `~/.keras`). A file that already lies there is used without network, with a warning if it is
-    not the published one.
+    `~/.keras`). A file that exists there is used without a network connection, with a warning if it
+    is not the published one.
 
     Args:
         architecture: "resnet50" or "resnet101".
@@ -93,9 +93,9 @@ def fold_epsilon(layer: keras.Layer, arrays: list[np.ndarray]) -> list[np.ndarra
     """Adapt a batch normalisation trained with Keras' ResNet epsilon to the layer's own epsilon.
 
     In inference the layer divides by sqrt(variance + epsilon). The original's epsilon is 1e-3, a
-    hundred times the 1.001e-5 of these files: unchanged variances would scale down every channel
-    that varies little. So the difference is added to the variance. The variance may become
-    negative, the sum never does.
+    hundred times the 1.001e-5 of these files. With unchanged variances, channels with a small
+    variance would be scaled down. So the difference of the epsilons is added to the variance. The
+    variance may become negative, but variance + epsilon does not.
 
     Args:
         layer: the layer that takes the weights; arrays of other layers stay as they are.

@@ -1,4 +1,4 @@
-"""The layers of a model that hold weights: the one place that walks a model's layers.
+"""The layers of a model that hold weights: only this file walks a model's layers.
 
 A nested model such as `rpn_model` counts as the layers inside it, a wrapper as one layer.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-# The layers whose shapes depend on the number of classes. Leave them out to load weights that were
-# trained for other classes: `load_weights(path, by_name=True, exclude=CLASS_LAYERS)`.
+# The layers whose shapes depend on the number of classes. To load weights that were trained for
+# other classes, leave them out: `load_weights(path, by_name=True, exclude=CLASS_LAYERS)`.
 CLASS_LAYERS = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
 
 

@@ -1,4 +1,4 @@
-"""Network: a Keras model whose `.h5` files are those of Keras 2."""
+"""Network: a Keras model whose `.h5` files have the layout of Keras 2."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mrcnn.weights.layers import keras2_weights
 
 
 def save_model(model: keras.Model, filepath: PathLike) -> None:
-    """Save a whole model to an `.h5` file from which `keras.models.load_model` makes it again.
+    """Save a whole model to an `.h5` file that `keras.models.load_model` can load.
 
-    The file holds layers, weights, and how the model was compiled; not the optimizer's momentum,
-    which Keras 3 does not take from such a file. (Keras' own writer of these files fails on
-    registered classes.)
+    The file holds layers, weights, and the arguments of `compile`. It does not hold the optimizer's
+    momentum, which Keras 3 does not read from such a file. (Keras' own writer of these files fails
+    on registered classes.)
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
@@ -42,22 +42,22 @@ def save_model(model: keras.Model, filepath: PathLike) -> None:
 
 
 def _in_keras_order(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """A layer's weights as Keras assigns them, by position: first those that train."""
+    """A layer's weights in the order in which Keras assigns them: trainable ones first."""
     named = zip(keras2_weights(layer).items(), layer.weights, strict=True)
     return dict(item for item, _ in sorted(named, key=lambda pair: not pair[1].trainable))
 
 
 def _training_config(compiled: dict) -> dict:
-    """What `compile` was given, under the names that Keras reads in an `.h5` file."""
+    """The arguments of `compile`, under the names that Keras reads in an `.h5` file."""
     optimizer = {key: compiled["optimizer"][key] for key in ("class_name", "config")}
     return {"optimizer_config": optimizer, "loss_weights": compiled["loss_weights"]}
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Network(keras.Model):
-    """A Keras model that knows `.h5` files as Keras 2 did: weights, and the whole model.
+    """A Keras model that saves and loads `.h5` files like Keras 2: weights, and the whole model.
 
-    Files that end in `.weights.h5` or `.keras` are Keras 3's, as for any model.
+    Files that end in `.weights.h5` or `.keras` have Keras 3's format, as for any model.
     """
 
     def save(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
@@ -74,7 +74,7 @@ class Network(keras.Model):
 
     def save_weights(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Save weights: `.h5` and `.weights.h5` by `weights.save_weights`, other names by Keras."""
-        # What is no path comes from `weights.save_weights`, shards have names of their own.
+        # A buffer instead of a path comes from `weights.save_weights`; shards have other endings.
         by_keras = not isinstance(filepath, (str, os.PathLike)) or any(kwargs.values())
         if by_keras or not str(filepath).endswith(".h5") or "://" in str(filepath):
             super().save_weights(filepath, overwrite=overwrite, **kwargs)
@@ -87,14 +87,14 @@ class Network(keras.Model):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, refers to other files, or does not fit; no weight
-                changes then.
+            ValueError: the file is damaged, refers to other files, or does not fit. All weights are
+                then unchanged.
         """
         if _is_keras2_name(filepath) and not skip_mismatch:
             load_weights(self, filepath, by_name=kwargs.get("by_name", False))
             return
         if str(filepath).endswith(".h5") and "://" not in str(filepath):
-            with hdf5.open_weights(filepath):  # checks the file; Keras' versions check less
+            with hdf5.open_weights(filepath):  # checks the file; Keras itself checks less
                 pass
         with _unchanged_on_error(self, filepath):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
@@ -107,14 +107,14 @@ class Network(keras.Model):
 
 @contextmanager
 def _unchanged_on_error(model: keras.Model, filepath: PathLike) -> Iterator[None]:
-    """Give the model its values back if loading fails, and name the file.
+    """Restore the model's weights if loading fails, and name the file in the error.
 
-    Keras assigns one weight after the other while it reads.
+    This is needed because Keras assigns weights one by one while it reads.
     """
     before = [np.array(variable) for variable in model.variables]
     try:
         yield
-    except Exception as error:  # Keras passes on whatever reading raises
+    except Exception as error:  # Keras passes on any error of reading
         for variable, array in zip(model.variables, before, strict=True):
             variable.assign(array)
         if isinstance(error, OSError) and error.errno is not None:

@@ -1,12 +1,13 @@
-"""A pickle read as data: nothing that it names is imported, and nothing that it asks for is called.
+"""A pickle read as data: nothing that it names is imported or called.
 
 A pickle is a program for a small machine with a stack. Python's own reader runs it, and calls any
-function of any module that the pickle names. The machine here knows lists, tuples, dicts, numbers
-and strings. A name stays a name, and an object of a class that the caller does not answer for
-becomes an empty `Object`. So a hostile file runs no code.
+function of any module that the pickle names. The machine here knows only lists, tuples, dicts,
+numbers and strings. It does not look names up, and an object of a class that the caller does not
+handle becomes an empty `Object`. So a hostile file runs no code.
 
-A value may be referred to any number of times, and a reference takes two bytes. So no operation
-copies or walks a value that it is given: reading takes time in proportion to the pickle's length.
+A pickle may refer to one value any number of times, with two bytes per reference. So no operation
+copies or walks through a value that it gets, and the time of reading is proportional to the
+pickle's length.
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ _LITERALS = frozenset(
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLE_LENGTHS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# A name is joined anew at each reference. Module and class names are far shorter.
+# Limit of a name's length, because each reference joins the name again. Names of modules and
+# classes are far shorter.
 _LONGEST_NAME = 1000
-# Larger numbers are no keys: Python gives many of them the same hash, and a dict of those is slow.
+# Larger numbers are not used as keys: many of them can share one hash, which makes a dict slow.
 _LARGEST_KEY = 2**32
-# What the machine itself raises if operations do not fit together.
+# Errors that the machine itself raises if operations do not fit together.
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
 class Name:
-    """A function or class that the pickle names, not looked up.
+    """The name of a function or class in the pickle; it is not looked up.
 
     Attributes:
         name: `module.name`.
@@ -50,10 +52,10 @@ class Name:
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Stands for an object, or the result of a call, that the caller does not answer for.
+    """Stands for an object, or the result of a call, that the caller does not handle.
 
     Attributes:
-        name: of the class or function.
+        name: name of the class or function.
     """
 
     name: str
@@ -67,17 +69,17 @@ def read_pickle(
     """Read one pickle.
 
     Args:
-        file: positioned at the pickle's start, and at its end afterwards. It lies in memory: a
-            length that a hostile pickle makes up then takes no room.
-        calls: {`module.name`: what to do with the arguments instead of calling that function}.
-            The result must not depend on walking through all of an argument, see the module.
-        load: gives the value for a persistent id, a reference to something outside the pickle.
+        file: positioned at the pickle's start, and at its end afterwards. It must be in memory, so
+            that a false length in a hostile pickle allocates nothing.
+        calls: {`module.name`: function that gets the arguments instead of that function}. It must
+            not walk through a whole argument, see the top of this file.
+        load: returns the value for a persistent id, a reference to data outside the pickle.
 
     Returns:
-        The value, and the names in the pickle that `calls` does not answer for.
+        The value, and the names in the pickle that are not in `calls`.
 
     Raises:
-        ValueError: this is no pickle, or a damaged one.
+        ValueError: this is no pickle, or it is damaged.
     """
     try:
         return _run(file, calls, load)
@@ -115,7 +117,7 @@ def _run(
             raise ValueError(f"the arguments of {called} are no tuple")
         return calls[called](arguments)
 
-    value: Any  # of the operation: a number, a text or None
+    value: Any  # argument of the operation: a number, a text or None
     for opcode, value, _ in pickletools.genops(cast("IO[bytes]", file)):
         if opcode.name in _LITERALS:
             stack.append(value)
@@ -194,13 +196,13 @@ def _run(
                     stack.append(load(value))
                 case "BINPERSID":
                     stack.append(load(stack.pop()))
-                case _:  # buffers that lie outside the pickle
+                case _:  # buffers outside the pickle
                     raise ValueError(f"{opcode.name} cannot be followed")
     raise AssertionError("pickletools.genops ends with STOP or raises")
 
 
 def _cut(stack: list, start: int) -> list:
-    """Take off everything from `start` on."""
+    """Remove and return everything from `start` on."""
     if not 0 <= start <= len(stack):
         raise IndexError("an operation takes more than there is")
     items = stack[start:]
@@ -209,13 +211,13 @@ def _cut(stack: list, start: int) -> list:
 
 
 def _extend(target: object, items: list) -> None:
-    """Append to a list; anything else stands for an object of which nothing is known."""
+    """Append to a list; other values stand for unknown objects and ignore it."""
     if isinstance(target, list):
         target += items
 
 
 def _set_items(target: object, items: list) -> None:
-    """Put keys and values, by turns, into a dict; only texts and small whole numbers are keys."""
+    """Add alternating keys and values to a dict; only texts and small whole numbers are keys."""
     if isinstance(target, dict):
         pairs = zip(items[::2], items[1::2], strict=True)
         target.update((key, item) for key, item in pairs if _is_key(key))

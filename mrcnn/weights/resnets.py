@@ -1,7 +1,8 @@
-"""Is the ResNet of a file that of the model?
+"""Checks that a file has the same kind of ResNet as the model.
 
-The original's ResNets and those of version 1.5 (PyTorch's) share their layer names. They have the
-stride on another convolution, so the weights of one give wrong numbers in the other.
+The original's ResNets and those of version 1.5 (PyTorch's) have the same layer names, but the
+stride is on different convolutions. So the weights of either kind give wrong numbers in the other
+kind.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mrcnn.types import PathLike
 
 # A layer of ResNet101 that ResNet50 does not have.
 DEEP_LAYER = "res4g_branch2a"
-# A layer of both, in which version 1.5 has the stride and no bias.
+# A layer of both; in version 1.5 it has the stride and no bias.
 STRIDED_LAYER = "res3a_branch2b"
 
 
@@ -28,7 +29,7 @@ def require_version_1_5(
         stored: names of the layers that the checkpoint holds.
 
     Raises:
-        ValueError: the model has another backbone; says which BACKBONE fits.
+        ValueError: the model has another backbone; the message says which BACKBONE fits.
     """
     fits = "resnet101_v1_5" if DEEP_LAYER in stored else "resnet50_v1_5"
     if STRIDED_LAYER not in layers:
@@ -55,7 +56,8 @@ def require_same_version(
         stored: the weights in the file, by layer name.
 
     Raises:
-        ValueError: it is; says which BACKBONE fits.
+        ValueError: the file has the original's ResNet and the model version 1.5; the message says
+            which BACKBONE fits.
     """
     weights = stored.get(STRIDED_LAYER, ())
     if STRIDED_LAYER in layers and _is_version_1_5(layers) and len(weights) == 2:

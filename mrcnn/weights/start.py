@@ -1,4 +1,4 @@
-"""Weights to start from: those released for COCO, for ImageNet, of the last run, or any file."""
+"""Weights to start from: the released COCO weights, ImageNet's, the last run's, or any file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COCO_CLASS_COUNT = 81
 
 
 class ModelOfRuns(Protocol):
-    """What `load_start_weights` needs of a model; `MaskRCNN` has it."""
+    """The part of a model that `load_start_weights` uses; `MaskRCNN` has it."""
 
     config: Any
 
@@ -41,9 +41,9 @@ def load_start_weights(
         model: a `MaskRCNN`.
         start: "coco", "imagenet", "last" (the last checkpoint of the last run with this NAME),
             "random" (load nothing), or the path of a weight file. Upper case counts as lower case.
-        coco_path: where the COCO weights lie; they are downloaded if there is no such file. The
-            layers that depend on the classes (`CLASS_LAYERS`) are left out if the model has other
-            classes than COCO.
+        coco_path: path of the COCO weights; they are downloaded if there is no such file. The
+            layers that depend on the classes (`CLASS_LAYERS`) are left out if the model has another
+            number of classes than COCO.
 
     Returns:
         The report of `load_weights`; None for "random".
@@ -81,8 +81,8 @@ def download_trained_weights(coco_model_path: PathLike, verbose: int = 1) -> Non
     """Download the weights trained on COCO that the original's authors released.
 
     Args:
-        coco_model_path: where to put the file.
-        verbose: print where it goes.
+        coco_model_path: path to write the file to.
+        verbose: print this path.
 
     Raises:
         OSError: the download failed; the message says which file to put where.

@@ -4,7 +4,7 @@
 entry `data/0`, `data/1`, … per storage has the raw numbers. Before PyTorch 1.6 it wrote several
 pickles and then the raw numbers. Lightning's `.ckpt`, and most `.pth`, `.pt` and `.bin`, are such
 files. The pickle is never run, see `pickles.py`. Tensors are views of the bytes read, so a file
-takes as much memory as it is long, whatever shapes it states.
+needs only as much memory as its own length, whatever shapes it states.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ _SAFETENSORS_DTYPES = {
     **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }  # fmt: skip
 
-# The number that files of the old format begin with, as a pickle of protocol 2 has it.
+# The number at the start of files of the old format, as a pickle of protocol 2.
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# Where training scripts put the weights beside other things; Lightning's name first.
+# Names of the entry with the weights if a file holds other things too; Lightning's name first.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model")
 
 
@@ -72,18 +72,18 @@ _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model")
 
 
 def is_checkpoint(filepath: PathLike) -> bool:
-    """Does the file begin like one of PyTorch or safetensors? Its name does not count."""
+    """Does the file begin like a file of PyTorch or safetensors? Its name does not count."""
     path = Path(filepath)
     return path.is_file() and _reader(path) is not None
 
 
 def read_checkpoint(filepath: PathLike) -> tuple[Tensors, list[str]]:
-    """The weights of a checkpoint by name, and what else it holds.
+    """The weights of a checkpoint by name, and its other entries.
 
     Returns:
-        {name: array} and the names of what was skipped. Arrays have the dtype stored, bfloat16
-        comes as float32; they are read-only views, whose shapes may be larger than the file.
-        Skipped are the optimizer's state and other entries, tensors of a dtype that NumPy does not
+        {name: array} and the names of skipped entries. Arrays have the stored dtype, but bfloat16
+        becomes float32. They are read-only views, whose shapes may be larger than the file. Skipped
+        entries are the optimizer's state and other values, tensors of a dtype that NumPy does not
         have, and the classes and functions that the pickle names.
 
     Raises:
@@ -141,12 +141,12 @@ def _read_zip(path: Path) -> tuple[Tensors, list[str]]:
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """An entry's bytes; torch.save does not compress, so it has as many bytes as the file."""
+    """An entry's bytes; torch.save does not compress, so an entry cannot exceed the file's size."""
     try:
         entry = archive.getinfo(name)
     except KeyError:
         raise ValueError(f"it is damaged: {shortened(name)} is not in the archive") from None
-    if entry.header_offset < 0:  # zipfile would only fail on seeking there
+    if entry.header_offset < 0:  # otherwise zipfile fails later, with an unclear error
         raise ValueError(f"it is damaged: {shortened(name)} lies outside the archive")
     stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
     if not stored or entry.flag_bits & 1:
@@ -165,8 +165,8 @@ def _read_legacy(path: Path) -> tuple[Tensors, list[str]]:
             storages.setdefault(storage.key, storage)
         return storage
 
-    # A memory map reads no more than there is; a file makes room first for all that a damaged
-    # length asks for.
+    # A memory map reads at most the bytes that exist. Reading from a file would first allocate the
+    # whole length that a damaged file states.
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as file:
         for _ in ("magic number", "version", "sizes of the machine that wrote it"):
             read_pickle(file, {}, load)
@@ -213,15 +213,15 @@ def _read_safetensors(path: Path) -> tuple[Tensors, list[str]]:
     return tensors, skipped
 
 
-# ---- What the pickle says of tensors ---------------------------------------------------------
+# ---- Tensors in the pickle -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class _Storage:
-    """Raw numbers that lie outside the pickle.
+    """Raw numbers outside the pickle.
 
     Attributes:
-        key: where. dtype: PyTorch's name. count: how many.
+        key: name of the storage. dtype: PyTorch's name of the type. count: how many numbers.
     """
 
     key: str
@@ -290,7 +290,7 @@ def _view(storage: _Storage, dtype: str, offset: object, size: object, stride: o
 
 
 def _tensor_of_a_type(arguments: tuple) -> _Tensor | Object:
-    """A tensor with attributes or of a subclass: the plain tensor that it is made from."""
+    """The plain tensor inside a tensor with attributes or of a subclass."""
     function, _, inner = arguments[:3]
     if not isinstance(function, Name) or not isinstance(inner, tuple):
         raise ValueError("a tensor made in an unknown way")
@@ -312,7 +312,8 @@ def _dict(arguments: tuple) -> dict:
     if not isinstance(pairs, list):
         raise ValueError("an OrderedDict of something else than pairs")
     made = {key: value for key, value in pairs if isinstance(key, str)}
-    # Python refers to such a list once. Emptied, it cannot be walked a million times.
+    # Python's own pickles refer to such a list once. It is emptied, so that a hostile pickle cannot
+    # have it walked through a million times.
     pairs.clear()
     return made
 
@@ -333,7 +334,7 @@ _CALLS = {
 def _weights(
     tree: object, unknown: list[str], read: Callable[[_Storage], bytes], big_endian: bool
 ) -> tuple[Tensors, list[str]]:
-    """The tensors of the state dict as arrays, and what else there is."""
+    """The tensors of the state dict as arrays, and the names of all other entries."""
     state, skipped = _state_dict(tree)
     contents: dict[str, bytes] = {}
     arrays: dict[tuple[str, str], np.ndarray] = {}

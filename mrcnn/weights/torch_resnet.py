@@ -1,7 +1,7 @@
 """PyTorch's names of a ResNet's weights as layers of this package.
 
-torchvision and timm name them alike, and other projects put a prefix before these names or number
-the parts. Nothing is copied here: shapes can be compared with a model first.
+torchvision and timm use the same names; other projects put a prefix before these names or number
+the parts. Nothing is copied here, so shapes can first be compared with a model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from mrcnn.messages import listed, shortened
 
-# Has a block three convolutions, and the number of blocks of each stage.
+# Whether a block has three convolutions, and the number of blocks of each stage.
 _RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {
     (True, (3, 4, 6, 3)): "ResNet50",
     (True, (3, 4, 23, 3)): "ResNet101",
@@ -21,7 +21,7 @@ _RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "ResNet18",
     (False, (3, 4, 6, 3)): "ResNet34",
 }
-# Parts of names that tell other architectures.
+# Parts of names by which other architectures are recognised.
 _OTHERS = {
     "conv_stem.": "an EfficientNet",
     "stages.": "a ConvNeXt",
@@ -39,7 +39,7 @@ def resnet_weights(
     """A ResNet's weights under this package's layer names, and the names of tensors not needed.
 
     Args:
-        tensors: of a ResNet50 or ResNet101 under the names of torchvision and timm
+        tensors: tensors of a ResNet50 or ResNet101 under the names of torchvision and timm
             (`conv1.weight`, `layer1.0.bn1.running_mean`), or numbered as in Zoobot 1 (`0.weight`,
             `4.0.bn1.running_mean`), all with any prefix (`encoder.`, `backbone.body.`).
 
@@ -49,8 +49,8 @@ def resnet_weights(
         classifier's.
 
     Raises:
-        ValueError: the tensors are of another architecture, or some are missing; says what was
-            found.
+        ValueError: the tensors are of another architecture, or some are missing; the message says
+            what was found.
     """
     names = _torchvision_names(tensors)
     blocks = _count_blocks(names)
@@ -85,14 +85,14 @@ def resnet_weights(
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    """Is the shape the wanted one, in which None stands for any number?"""
+    """Does the shape match the wanted one, in which None stands for any number?"""
     return len(shape) == len(wanted) and all(
         b in (a, None) for a, b in zip(shape, wanted, strict=True)
     )
 
 
 def _with_counters_summed(names: list[str]) -> list[str]:
-    """The names, with one entry in place of all counters of batches."""
+    """The names, with a single entry for all batch counters."""
     others = [name for name in names if not name.endswith(_COUNTER)]
     counters = len(names) - len(others)
     return [*others, f"{counters} x num_batches_tracked"] if counters else others

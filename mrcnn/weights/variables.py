@@ -1,6 +1,6 @@
-"""Arrays of a file against the variables of a model: compared, converted, then assigned.
+"""Arrays of a file are compared with a model's variables, converted, and then assigned.
 
-Everything that can fail happens before the first variable changes.
+All checks are done before the first variable changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class ArrayInFile(Protocol):
-    """What is known of an array before its numbers are read."""
+    """The properties of an array that are known before its numbers are read."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -37,15 +37,15 @@ def mismatch(variables: Sequence[keras.Variable], stored: Sequence[ArrayInFile])
 def converted(variable: keras.Variable, array: np.ndarray) -> np.ndarray:
     """A copy of the array in the variable's dtype; for bfloat16 in float32, which `assign` rounds.
 
-    A copy even if the dtype is right: JAX and PyTorch may go on using the memory they are given,
-    and several tensors of a checkpoint may share theirs.
+    It is a copy even if the dtype is right, because JAX and PyTorch may keep using the given
+    memory, and several tensors of a checkpoint may share memory.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return np.array(array, _numpy_dtype(variable), order="C")
 
 
 def has_only_finite(array: np.ndarray) -> bool:
-    """Is no number NaN or infinite?"""
+    """Are all numbers finite?"""
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
@@ -61,7 +61,7 @@ def _numpy_dtype(variable: keras.Variable) -> np.dtype:
 
 
 def _converts(stored: np.dtype, wanted: np.dtype) -> bool:
-    """Are both whole numbers, or is the wanted kind the wider one? Text converts to nothing."""
+    """Are both whole numbers, or is the wanted kind wider? Text cannot be converted."""
     if stored.kind not in "biuf":
         return False
     both_whole = stored.kind in "iu" and wanted.kind in "iu"
