@@ -46,7 +46,7 @@ class Store(NamedTuple):
 
     Attributes:
         is_done: function from a file name to whether an earlier run wrote its result.
-        done, failed: number of results of earlier runs, and of errors among them.
+        done, failed: number of results of earlier runs, and number of errors among them.
         add: writes a result; a process that is killed afterwards does not lose it.
     """
 

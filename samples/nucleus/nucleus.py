@@ -170,7 +170,7 @@ class NucleusDataset(Dataset):
         return masks, np.ones(len(files), np.int32)
 
     def image_reference(self, image_id: int) -> str:
-        """The id of an image, Kaggle's or the file's name."""
+        """The id of an image: Kaggle's id, or the name of its file."""
         info = self.image_info[image_id]
         if info["source"] == "nucleus":
             return info["id"]

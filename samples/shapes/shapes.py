@@ -36,7 +36,7 @@ Shape: TypeAlias = tuple[str, tuple[int, ...], Dims]  # (name, color, dims)
 
 # Distance of shapes from the border and their smallest size, in pixels.
 MARGIN = 20
-# If the boxes of two shapes overlap by a larger IoU, only the larger shape is kept.
+# If the IoU of the boxes of two shapes is above this, only the larger shape is kept.
 OVERLAP = 0.3
 
 

@@ -1,4 +1,4 @@
-"""Training targets against the reference numbers and a plain twin."""
+"""Training targets against the reference numbers and a simple implementation."""
 
 import math
 

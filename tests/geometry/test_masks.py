@@ -1,4 +1,4 @@
-"""Masks against the reference numbers, and against plain twins of the formulas."""
+"""Masks against the reference numbers, and against simple implementations of the formulas."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_what_lies_outside_the_image_is_cut_off(box):
 
 
 def test_the_part_inside_is_the_right_one():
-    """Half of the box is left of the image; the mask's right half must be what is seen."""
+    """The left half of the box is outside the image, so only the mask's right half is visible."""
     mask = np.zeros((28, 28), np.float32)
     mask[:, 14:] = 1
     seen = unmold_mask(mask, (0, -10, 10, 10), (10, 20))

@@ -846,7 +846,8 @@ def assert_refused(model, path, *words, **kwargs):
 
 def test_another_depth_is_refused(network, tmp_path):
     shapes = resnet_shapes((3, 4, 23, 3))
-    # Stage 4 alone would load; nothing of the file is needed but its shapes.
+    # Stage 4 alone would fit, so the file is refused as a ResNet101. Only the shapes count: all
+    # tensors repeat one number.
     pickles = {
         name: tensor("FloatStorage", "0", 1, shape, (0,) * len(shape))
         for name, shape in shapes.items()

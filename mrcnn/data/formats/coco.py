@@ -589,5 +589,5 @@ def _is_normalised(segmentation: list | dict) -> bool:
 
 
 def _are_many(some: list, total: int, usual: float = 0.01) -> bool:
-    """Whether these are more than half of all, or a dozen and more than the usual share."""
+    """Are these more than half of all, or at least a dozen and at least the usual share?"""
     return len(some) > total / 2 or len(some) >= max(_DOZEN, total * usual)

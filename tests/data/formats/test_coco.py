@@ -1,4 +1,4 @@
-"""COCO-format files: what is read and refused; masks against pycocotools and a slow twin."""
+"""COCO-format files: which are read, which are refused; masks against pycocotools and slow code."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""COCO's segmentations: polygons and run lengths against pycocotools and a slow twin."""
+"""COCO's segmentations: polygons and run lengths against pycocotools and slow code."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Shapes as masks, against scikit-image and slow twins."""
+"""Shapes as masks, against scikit-image and slow simple code."""
 
 import math
 

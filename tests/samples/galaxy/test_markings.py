@@ -1,4 +1,4 @@
-"""samples/galaxy/markings.py: votes against a slow twin, files read, refused, written at once."""
+"""samples/galaxy/markings.py: votes against slow simple code; files are read, refused, written."""
 
 import json
 import os
