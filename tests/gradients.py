@@ -1,5 +1,7 @@
 """Gradients and compilation on any backend."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops, tree
@@ -43,3 +45,12 @@ def compiled(function):
         return jax.jit(function)
     # PyTorch's operators do not take arrays beside tensors.
     return lambda *arrays: function(*tree.map_structure(ops.convert_to_tensor, arrays))
+
+
+def gradients_on():
+    """A context in which PyTorch computes gradients, which `conftest.py` switches off."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.enable_grad()

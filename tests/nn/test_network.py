@@ -17,6 +17,7 @@ from mrcnn.nn import network
 from mrcnn.nn.backbone import named_backbone
 from mrcnn.nn.network import inference_graph, training_graph
 from mrcnn.nn.roi_align import PyramidROIAlign
+from tests.gradients import gradients_on
 from tests.slim import (
     SlimInferenceConfig,
     SlimTrainingConfig,
@@ -322,7 +323,8 @@ def test_fewer_scales_train_and_detect(count, monkeypatch, tmp_path):
     config = tiny_of(RPN_ANCHOR_SCALES=(16, 24, 32, 48)[:count], STEPS_PER_EPOCH=1)
     images = random_rectangles(2)
     model = MaskRCNN(mode="training", config=config, model_dir=tmp_path)
-    model.train(images, None, 0.001, 1, "heads")
+    with gradients_on():
+        model.train(images, None, 0.001, 1, "heads")
     path = model.find_last()
     detector = MaskRCNN(mode="inference", config=config, model_dir=tmp_path)
     detector.load_weights(path, by_name=True)
