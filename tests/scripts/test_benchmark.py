@@ -147,7 +147,7 @@ def test_profiles_name_operations_and_functions(capsys):
     rows.detect(Settings(quick=True, profile=True, repeats=1), "resnet50", "float32")
     printed = capsys.readouterr().out
     assert "Conv2D" in printed
-    assert "detector.py" in printed
+    assert "molding.py" in printed
 
 
 def found(boxes, class_ids, masks):
