@@ -191,6 +191,9 @@ def _sample(
     Returns:
         `[N, h, w, C]` float32.
     """
+    # Gradients of cells that many boxes share are summed: in float32 that is exact enough, and a
+    # GPU has no fast sum of bfloat16 in memory (0.25 s of a step of 0.31 s on an H100).
+    cells = ops.cast(cells, "float32")
     y1, x1, y2, x2 = split_box(boxes)
     y, y_inside = _positions(y1, y2, height, crop_size[0])
     x, x_inside = _positions(x1, x2, width, crop_size[1])
@@ -200,7 +203,7 @@ def _sample(
     def at(row: Tensor, column: Tensor) -> Tensor:
         row, column = ops.cast(row, "int32"), ops.cast(column, "int32")
         index = first_cell[:, None, None] + row[:, :, None] * width[:, None, None]
-        return ops.cast(ops.take(cells, index + column[:, None, :], axis=0), "float32")
+        return ops.take(cells, index + column[:, None, :], axis=0)
 
     bottom, right = ops.ceil(y), ops.ceil(x)
     above = at(top, left) + (at(top, right) - at(top, left)) * x_weight
@@ -232,6 +235,9 @@ def _positions(start: Tensor, end: Tensor, size: Tensor, count: int) -> tuple[Te
 
 
 # ---- Non-maximum suppression -------------------------------------------------------------------
+
+# Boxes that the generic version looks at together.
+_BLOCK = 512
 
 
 def non_max_suppression(
@@ -266,32 +272,73 @@ def non_max_suppression_generic(
     iou_threshold: float,
     score_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """`non_max_suppression` with `keras.ops`: one pass over all boxes for each box kept."""
-    rows, columns = ops.arange(scores.shape[1]), ops.arange(max_output_size)
-    nothing = float("-inf")
+    """`non_max_suppression` with `keras.ops`, one block of boxes after the other.
 
-    def keep_best(step: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        left, indices, valid = state
-        best = ops.argmax(left, axis=1)
-        is_there = ops.max(left, axis=1) > score_threshold
-        best_box = ops.take_along_axis(boxes, best[:, None, None], axis=1)
-        overlaps = compute_overlaps(best_box, boxes)[:, 0]
-        dropped = (overlaps > iou_threshold) | (rows == best[:, None])
-        here = columns == step
-        return (
-            ops.where(dropped, nothing, left),
-            ops.where(here, ops.cast(best, "int32")[:, None], indices),
-            ops.where(here, is_there[:, None], valid),
-        )
-
-    batch = ops.shape(scores)[0]
-    start = (
-        ops.where(scores > score_threshold, scores, nothing),
-        ops.zeros((batch, max_output_size), "int32"),
-        ops.zeros((batch, max_output_size), "bool"),
+    A box is kept if no better one that is kept overlaps it too much. For the boxes of earlier
+    blocks that is known; inside a block `_keep` finds it. A loop over single boxes would start
+    thousands of kernels on a GPU, each of which has next to nothing to do.
+    """
+    count = boxes.shape[1]
+    block = min(_BLOCK, count)
+    order, is_there = _best_first(scores, score_threshold)
+    padding = (0, -count % block)
+    ordered = ops.pad(
+        ops.take_along_axis(boxes, order[:, :, None], axis=1), ((0, 0), padding, (0, 0))
     )
-    _, indices, valid = ops.fori_loop(0, max_output_size, keep_best, start)
-    return indices, valid
+    is_there = ops.pad(is_there, ((0, 0), padding))
+    rows = ops.arange(block)
+    is_better = rows[:, None] < rows[None, :]
+
+    def is_unfinished(start: Tensor, kept: Tensor) -> Tensor:
+        is_full = ops.sum(ops.cast(kept, "int32"), axis=1) >= max_output_size
+        return (start < ordered.shape[1]) & ~ops.all(is_full)
+
+    def add_block(start: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        batch = ops.shape(boxes)[0]
+        here = ops.slice(ordered, (0, start, 0), (batch, block, 4))
+        dropped = ops.any(
+            (compute_overlaps(ordered, here) > iou_threshold) & kept[:, :, None], axis=1
+        )
+        candidates = ops.slice(is_there, (0, start), (batch, block)) & ~dropped
+        suppresses = (compute_overlaps(here, here) > iou_threshold) & is_better
+        return start + block, ops.slice_update(kept, (0, start), _keep(candidates, suppresses))
+
+    start = (ops.zeros((), "int32"), ops.zeros_like(is_there))
+    _, kept = ops.while_loop(is_unfinished, add_block, start)
+    # The numbers of the kept boxes, in order; others follow.
+    first = ops.argsort(ops.cast(~kept, "int32"), axis=1)[:, :max_output_size]
+    indices = ops.take_along_axis(ops.pad(order, ((0, 0), padding)), first, axis=1)
+    valid = ops.take_along_axis(kept, first, axis=1)
+    missing = ((0, 0), (0, max(0, max_output_size - kept.shape[1])))
+    return ops.pad(ops.cast(indices, "int32"), missing), ops.pad(valid, missing)
+
+
+def _best_first(scores: Tensor, score_threshold: float) -> tuple[Tensor, Tensor]:
+    """Indices `[B, N]` of the scores in falling order, and `[B, N]` whether each takes part."""
+    scores = ops.where(scores > score_threshold, scores, float("-inf"))
+    order = ops.argsort(-scores, axis=1)
+    return order, ops.take_along_axis(scores, order, axis=1) > float("-inf")
+
+
+def _keep(candidates: Tensor, suppresses: Tensor) -> Tensor:
+    """Candidates that no kept candidate suppresses.
+
+    Args:
+        candidates: `[B, L]` bool.
+        suppresses: `[B, L, L]` bool, whether the first box suppresses the second; only later ones.
+
+    Returns:
+        `[B, L]` bool. The rule has one solution: the first box depends on no other, the second on
+        the first, and so on. So the loop, which applies the rule to all boxes at once until nothing
+        changes, ends with it; a chain of n suppressions takes n rounds.
+    """
+
+    def apply(_: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        again = candidates & ~ops.any(suppresses & kept[:, :, None], axis=1)
+        return ops.any(again != kept), again
+
+    start = (ops.ones((), "bool"), candidates)
+    return ops.while_loop(lambda changed, _: changed, apply, start)[1]
 
 
 # ---- Convolution -------------------------------------------------------------------------------

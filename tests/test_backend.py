@@ -321,6 +321,32 @@ def test_fewer_boxes_than_rows(version):
     check_suppression(version, boxes, np.array([[0.5]], np.float32), 3, 0.5, -0.5)
 
 
+@pytest.mark.parametrize("block", [1, 7, 40, 64])
+@pytest.mark.parametrize("most", [5, 12, 60])
+def test_boxes_kept_do_not_depend_on_the_block(monkeypatch, block, most):
+    monkeypatch.setattr(backend, "_BLOCK", block)
+    suppression.cache_clear()
+    rng = np.random.default_rng(14)
+    boxes = clustered_boxes(rng, 3, 40)
+    scores = rng.integers(0, 30, (3, 40)).astype(np.float32) / 30
+    scores[1] = -1
+    check_suppression("generic", boxes, scores, most, 0.3, -0.5)
+    suppression.cache_clear()
+
+
+@pytest.mark.parametrize("block", [9, 512])
+def test_a_long_chain_of_suppressions_is_followed_to_its_end(monkeypatch, block):
+    """Each box overlaps the next one, so every second box is kept."""
+    monkeypatch.setattr(backend, "_BLOCK", block)
+    suppression.cache_clear()
+    left = np.arange(50, dtype=np.float32)
+    boxes = np.stack([0 * left, left, 0 * left + 1, left + 1.8], axis=-1)[None]
+    scores = np.linspace(1, 0.5, 50, dtype=np.float32)[None]
+    indices, valid = map(numpy_of, suppression("generic", 30, 0.2, -0.5)(boxes, scores))
+    assert list(indices[0][valid[0]]) == list(range(0, 50, 2))
+    suppression.cache_clear()
+
+
 @every_version
 def test_an_overlap_equal_to_the_threshold_stays(version):
     boxes = np.array([[[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 0.5, 0.5]]], np.float32)

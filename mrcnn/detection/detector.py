@@ -8,12 +8,15 @@ from typing import Any, TypeAlias, TypeVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.detection.model import DetectionModel, build_inference_model
 from mrcnn.detection.molding import check_images, mold_one, unmold_detections
+from mrcnn.detection.threads import count_threads, map_ahead
 from mrcnn.geometry.boxes import norm_boxes
+from mrcnn.types import Tensor
 
 # Functions like `unmold_detections`, and functions like an AnchorCache: image shape to anchors.
 Unmold: TypeAlias = Callable[..., tuple]
@@ -99,12 +102,26 @@ def predict(
         detections `[B, D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end; masks
         `[B, K, h, w, C]` of the first K detections.
     """
-    images, metas = np.asarray(molded_images, np.float32), np.asarray(image_metas, np.float32)
-    anchors = np.broadcast_to(np.float32(anchors), (len(images), *anchors.shape))
+    metas = np.asarray(image_metas, np.float32)
+    images = _as_tensor(molded_images)
+    boxes = ops.convert_to_tensor(anchors, "float32")
+    boxes = ops.broadcast_to(boxes, (len(metas), *anchors.shape))
     if isinstance(model, DetectionModel):
-        return model.detect_on_batch(images, metas, anchors)
-    detections, _, _, masks, *_ = model.predict_on_batch([images, metas, anchors])
+        return model.detect_on_batch(images, metas, boxes)
+    detections, _, _, masks, *_ = model.predict_on_batch([images, metas, boxes])
     return detections, masks
+
+
+def _as_tensor(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+    """Images of one shape as a tensor `[B, H, W, channels]` float32; threads copy them to a GPU."""
+    if len(images) == 1:
+        return ops.convert_to_tensor(np.asarray(images[0])[None], "float32")
+
+    def convert(image: np.ndarray) -> Tensor:
+        return ops.convert_to_tensor(image, "float32")
+
+    threads = min(count_threads(), len(images))
+    return ops.stack(list(map_ahead(convert, images, threads, ahead=len(images))))
 
 
 def unmold_batch(
@@ -152,14 +169,20 @@ def detect(
     Raises:
         ValueError: as `mold_inputs`.
     """
-    if len(images):
-        check_images(images)
+    if not len(images):
+        return []
+    check_images(images)
     results: list = [None] * len(images)
-    inputs = ((index, *mold_one(image, index, config)) for index, image in enumerate(images))
+
+    def mold(index: int) -> tuple[int, Any, Any, Any]:
+        return index, *mold_one(images[index], index, config)
+
+    threads = min(count_threads(), len(images))
+    inputs = map_ahead(mold, range(len(images)), threads, ahead=config.BATCH_SIZE)
     for batch in batches_of_one_shape(inputs, config.BATCH_SIZE, lambda one: one[1].shape):
         indices, molded, metas, windows = zip(*batch, strict=True)
         shape = molded[0].shape
-        outputs = predict(model, anchors(shape), np.stack(molded), metas)
+        outputs = predict(model, anchors(shape), molded, metas)
         originals = [np.shape(images[index]) for index in indices]
         for index, result in zip(
             indices, unmold_batch(outputs, originals, shape, windows, unmold), strict=True

@@ -15,9 +15,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +28,7 @@ from mrcnn.detection.image_names import as_text, check_folder, image_names, in_s
 from mrcnn.detection.molding import mold_inputs, unmold_rle
 from mrcnn.detection.progress import progress_line
 from mrcnn.detection.result_files import Store
+from mrcnn.detection.threads import count_threads, map_ahead
 from mrcnn.evaluation.coco_results import coco_results
 from mrcnn.types import PathLike
 
@@ -40,11 +39,9 @@ logger = logging.getLogger("mrcnn")
 
 # Number of batches of molded images that may wait for others of their shape.
 _WAITING_BATCHES = 4
-_MOST_THREADS = 16
 
 # Category id and name of the classes 1 to K.
 Classes = Sequence[tuple[int, str]]
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -173,7 +170,7 @@ def detect_names(
     Args:
         names: of images, relative to the folder. The rest is as in `detect_folder`.
     """
-    size, threads = model.config.BATCH_SIZE, _count_threads()
+    size, threads = model.config.BATCH_SIZE, count_threads()
     if read is read_image:
         read = functools.partial(read_image, value_range=model.config.IMAGE_VALUE_RANGE)
 
@@ -185,23 +182,6 @@ def detect_names(
     steps = (_run_network(model, batch, classes) for batch in batches)
     for results in map_ahead(_call, steps, threads=1, ahead=1):
         yield from results
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
-) -> Iterator[Result]:
-    """`map(function, items)` in threads that compute at most `ahead` results in advance."""
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _load(
@@ -227,8 +207,8 @@ def _run_network(
     if not molded:
         unreadable = [image for image in batch if isinstance(image, _Unreadable)]
         return functools.partial(_error_results, unreadable)
-    images, metas = np.stack([image.image for image in molded]), [image.meta for image in molded]
-    anchors = model.get_anchors(images.shape[1:])
+    images, metas = [image.image for image in molded], [image.meta for image in molded]
+    anchors = model.get_anchors(images[0].shape)
     outputs = detector.predict(model.keras_model, anchors, images, metas)
     return functools.partial(_results, molded, outputs, classes)
 
@@ -272,13 +252,6 @@ def _named(result: dict[str, Any], classes: Classes) -> dict[str, Any]:
         "bbox": [int(side) for side in result["bbox"]],
         "segmentation": result["segmentation"],
     }
-
-
-def _count_threads() -> int:
-    """Number of threads: one per core that this process may use, up to `_MOST_THREADS`."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
 
 
 # ---- Settings ------------------------------------------------------------------------------------

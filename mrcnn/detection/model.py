@@ -12,6 +12,7 @@ import numpy as np
 from mrcnn.config import Config
 from mrcnn.execution.detection_pass import DetectionPass
 from mrcnn.nn.network import dtype_policy, inference_graph
+from mrcnn.types import ArrayOrTensor
 from mrcnn.weights.network import Network
 
 
@@ -23,18 +24,15 @@ class DetectionModel(Network):
     """
 
     def detect_on_batch(
-        self, images: np.ndarray, image_metas: np.ndarray, anchors: np.ndarray
+        self, images: ArrayOrTensor, image_metas: ArrayOrTensor, anchors: ArrayOrTensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """Detections and their masks, see `DetectionPass`.
 
         Args:
-            images: `[B, H, W, channels]` float32, molded; image_metas: `[B, meta]`; anchors:
-                `[B, A, (y1, x1, y2, x2)]`, normalised.
+            images, image_metas, anchors: the three inputs of the model.
 
         Returns:
-            detections `[B, D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end;
-            masks `[B, K, h, w, C]` of the first K rows, K at least the largest number of detections
-            in one image.
+            As `DetectionPass`.
         """
         # A trace contains the threshold as a constant, so each threshold needs its own traces.
         threshold = self.get_layer("mrcnn_detection").min_confidence

@@ -12,10 +12,14 @@ import numpy as np
 from mrcnn.config import Config
 from mrcnn.data.image import match_channels, mold_image, resize_image, scale_unit_floats
 from mrcnn.data.image_meta import compose_image_meta
+from mrcnn.detection.threads import count_threads, map_ahead
 from mrcnn.geometry.boxes import denorm_boxes, norm_boxes
 from mrcnn.geometry.masks import paste_mask
 from mrcnn.geometry.resize import scaled_size
 from mrcnn.geometry.rle import mask_rle
+
+# Fewer masks than this are not worth a thread of their own.
+_MASKS_PER_THREAD = 8
 
 
 def mold_inputs(
@@ -132,8 +136,14 @@ def unmold_detections(
     )
     # Each mask is contiguous in memory; the view has the objects last, as in the original.
     full_masks = np.zeros((len(boxes), *original_image_shape[:2]), bool)
-    for full_mask, mask, box in zip(full_masks, masks, boxes, strict=True):
-        paste_mask(full_mask, mask, box)
+    threads = max(1, min(count_threads(), len(boxes) // _MASKS_PER_THREAD))
+
+    def paste(thread: int) -> None:
+        for i in range(thread, len(boxes), threads):
+            paste_mask(full_masks[i], masks[i], boxes[i])
+
+    for _ in map_ahead(paste, range(threads), threads, ahead=threads):
+        pass
     return boxes, class_ids, scores, full_masks.transpose(1, 2, 0)
 
 

@@ -14,7 +14,7 @@ from keras import KerasTensor, ops
 from mrcnn import backend
 from mrcnn.execution.walk import values_of
 from mrcnn.nn.network import INFERENCE_OUTPUTS
-from mrcnn.types import Tensor
+from mrcnn.types import ArrayOrTensor, Tensor
 
 # Numbers of rows per image that the mask head is traced for, besides DETECTION_MAX_INSTANCES.
 MASK_ROWS = (8, 32)
@@ -37,12 +37,13 @@ class DetectionPass:
         pyramid = [model.get_layer(f"fpn_p{level}").output for level in (2, 3, 4, 5)]
         self._find = _compiled(model, model.inputs, [detections, *pyramid])
         self._segment = _compiled(
-            model, [detections, image_metas, *pyramid], [outputs["mrcnn_mask"]]
+            model, [detections, image_metas, *pyramid], [outputs["mrcnn_mask"]], _of_its_class
         )
+        self._class_count = outputs["mrcnn_mask"].shape[-1]
         self._first_size: tuple[int, int] | None = None
 
     def __call__(
-        self, images: np.ndarray, image_metas: np.ndarray, anchors: np.ndarray
+        self, images: ArrayOrTensor, image_metas: ArrayOrTensor, anchors: ArrayOrTensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """Detections and their masks.
 
@@ -53,7 +54,8 @@ class DetectionPass:
         Returns:
             detections `[B, D, (y1, x1, y2, x2, class_id, score)]`, normalised, zeros at the end;
             masks `[B, K, h, w, C]` float32 of the first K rows, K at least the largest number of
-            detections in one image.
+            detections in one image. Every channel of a detection holds the mask of its own class:
+            the others stay on the device, and the channels are one array (read only).
         """
         size = self._varying(images.shape)
         batch = [axis for axis in size if axis == _BATCH]
@@ -68,7 +70,8 @@ class DetectionPass:
         (masks,) = self._segment(
             detections[:, :rows], image_metas, *pyramid, open_axes=[batch, batch, *[size] * 4]
         )
-        return found, ops.convert_to_numpy(ops.cast(masks, "float32"))
+        masks = ops.convert_to_numpy(masks)
+        return found, np.broadcast_to(masks, (*masks.shape[:-1], self._class_count))
 
     def _varying(self, shape: tuple[int, ...]) -> list[int]:
         """Axes of the images whose size one trace leaves open.
@@ -82,12 +85,27 @@ class DetectionPass:
         return batch if size == self._first_size else [*batch, _HEIGHT, _WIDTH]
 
 
+def _of_its_class(detections: Tensor, masks: Tensor) -> Tensor:
+    """Of masks `[B, K, h, w, C]`, each detection's mask of its class, `[B, K, h, w, 1]` float32."""
+    class_ids = ops.cast(detections[:, :, 4], "int32")
+    masks = ops.take_along_axis(masks, class_ids[:, :, None, None, None], axis=4)
+    return ops.cast(masks, "float32")
+
+
 def _compiled(
-    model: keras.Model, inputs: Sequence[KerasTensor], outputs: Sequence[KerasTensor]
+    model: keras.Model,
+    inputs: Sequence[KerasTensor],
+    outputs: Sequence[KerasTensor],
+    then: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Callable[..., list[Tensor]]:
-    """The part of a model's graph from given tensors to other tensors, as a compiled function."""
+    """The part of a model's graph from given tensors to other tensors, as a compiled function.
+
+    Args:
+        then: function of the first input and the only output, whose result takes its place.
+    """
 
     def part(*values: Tensor) -> list[Tensor]:
-        return values_of(outputs, list(zip(inputs, values, strict=True)))
+        found = values_of(outputs, list(zip(inputs, values, strict=True)))
+        return found if then is None else [then(values[0], *found)]
 
     return backend.compiled(part, model.variables)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.geometry.resize import resize_bilinear
+from mrcnn.geometry.resize import resize_and_compare, resize_bilinear
 from mrcnn.types import Numbers, Shape
 
 # A pixel on an object's edge is interpolated to 0.5 plus or minus a rounding error. With this
@@ -254,5 +254,5 @@ def mask_in_box(
     )
     if bottom <= top or right <= left:
         return np.zeros((0, 0), bool), top, left
-    patch = resize_bilinear(mask, (y2 - y1, x2 - x1)) >= threshold
+    patch = resize_and_compare(mask, (y2 - y1, x2 - x1), threshold)
     return patch[top - y1 : bottom - y1, left - x1 : right - x1], top, left

@@ -8,6 +8,7 @@ an enlarged array fade. Nearest-neighbour resizing aligns the centres of the cor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import cv2
@@ -63,27 +64,47 @@ def resize_bilinear(image: np.ndarray, shape: Shape) -> np.ndarray:
     Returns:
         `[*shape, ...]` float32, between the image's lowest and highest value.
     """
-    image = np.asarray(image).astype(np.float32)
-    low, high = image.min(), image.max()
+    image = np.asarray(image, np.float32)
+    resized = _resize(image, shape)
+    return np.clip(resized, image.min(), image.max(), out=resized)
+
+
+def resize_and_compare(image: np.ndarray, shape: Shape, threshold: float) -> np.ndarray:
+    """`resize_bilinear(image, shape) >= threshold`, in half the time; `[*shape, ...]` bool."""
+    image = np.asarray(image, np.float32)
+    # Nothing is above the highest value, whatever rounding adds, nor below the lowest one.
+    if image.max() < threshold or image.min() >= threshold:
+        return np.full((*shape, *image.shape[2:]), image.min() >= threshold)
+    return _resize(image, shape) >= threshold
+
+
+def _resize(image: np.ndarray, shape: Shape) -> np.ndarray:
+    """`resize_bilinear` of float32; rounding may take it beyond the lowest and highest value."""
     resized: np.ndarray = cv2.resize(
         image, (int(shape[1]), int(shape[0])), interpolation=cv2.INTER_LINEAR
     )
     resized = resized.reshape(*shape, *image.shape[2:])
     # OpenCV repeats the border pixels where scikit-image has zeros: scale the new border pixels
     # by the share that comes from inside.
-    for axis in (0, 1):
-        weight = _border_weight(image.shape[axis], shape[axis])
-        fading = np.flatnonzero(weight < 1)
-        rows = np.moveaxis(resized, axis, 0)
-        rows[fading] *= weight[fading].reshape(-1, *[1] * (rows.ndim - 1))
-    return np.clip(resized, low, high, out=resized)
+    rows, columns = resized, resized.swapaxes(0, 1)
+    for axis, lines in ((0, rows), (1, columns)):
+        first, last = _border_weights(image.shape[axis], int(shape[axis]))
+        ones = (1,) * (lines.ndim - 1)
+        lines[: len(first)] *= first.reshape(-1, *ones)
+        lines[len(lines) - len(last) :] *= last.reshape(-1, *ones)
+    return resized
 
 
-def _border_weight(size: int, new_size: int) -> np.ndarray:
-    """Share of each new pixel that comes from inside the array, `[new_size]` float32."""
+@functools.lru_cache(maxsize=4096)
+def _border_weights(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the first and of the last new pixels that comes from inside the array, float32.
+
+    Pixels between them lie inside. Masks of thousands of objects have few sizes.
+    """
     center = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
-    outside = np.maximum(np.maximum(-center, center - (size - 1)), 0)
-    return (1 - outside).astype(np.float32)
+    before, behind = -center, center - (size - 1)
+    weights = [(1 - outside[outside > 0]).astype(np.float32) for outside in (before, behind)]
+    return weights[0], weights[1]
 
 
 def resize_nearest(image: np.ndarray, scale: float) -> np.ndarray:

@@ -89,39 +89,6 @@ def test_a_name_that_is_no_utf_8_is_read_and_written_out(tmp_path, photos, detec
     assert detect()[0].images == 0
 
 
-# ---- Steps ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 3), (4, 1), (4, 9)])
-def test_mapping_ahead_keeps_the_order_and_reads_no_further(threads, ahead):
-    taken, most = [], []
-
-    def items():
-        for number in range(30):
-            taken.append(number)
-            yield number
-
-    for got, square in enumerate(f.map_ahead(lambda n: n * n, items(), threads, ahead), start=1):
-        assert square == (got - 1) ** 2
-        most.append(len(taken) - got)
-    assert got == 30 and max(most) <= ahead
-    assert list(f.map_ahead(abs, [], threads, ahead)) == []
-
-
-def test_an_error_ahead_is_raised_in_its_turn_and_nothing_begins_after_it():
-    began = []
-
-    def inverse(number):
-        began.append(number)
-        return 1 / number
-
-    got = []
-    with pytest.raises(ZeroDivisionError):
-        for value in f.map_ahead(inverse, [2, 1, 0, *range(1, 100)], threads=2, ahead=2):
-            got.append(value)
-    assert got == [0.5, 1.0] and len(began) <= 6
-
-
 # ---- Folders -------------------------------------------------------------------------------------
 
 

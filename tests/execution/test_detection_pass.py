@@ -25,7 +25,12 @@ def check_network(model, inputs):
     wanted, _, _, wanted_masks, *_ = model.predict_on_batch(list(inputs))
     detections, masks = model.detect_on_batch(*inputs)
     np.testing.assert_allclose(detections, wanted, atol=1e-4)
-    np.testing.assert_allclose(masks, wanted_masks[:, : masks.shape[1]], atol=1e-4)
+    rows = masks.shape[1]
+    class_ids = wanted[:, :rows, 4].astype(int)[:, :, None, None, None]
+    # Every channel holds the mask of the detection's class.
+    of_class = np.take_along_axis(wanted_masks[:, :rows], class_ids, axis=4)
+    assert masks.shape == wanted_masks[:, :rows].shape and masks.dtype == np.float32
+    np.testing.assert_allclose(masks, np.broadcast_to(of_class, masks.shape), atol=1e-4)
     found = (wanted[:, :, 4] > 0).sum(axis=1).max()
     assert masks.shape[1] >= found > 0
 

@@ -7,7 +7,14 @@ import skimage.transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.geometry.resize import nearest, resize, resize_bilinear, resize_nearest, scaled_size
+from mrcnn.geometry.resize import (
+    nearest,
+    resize,
+    resize_and_compare,
+    resize_bilinear,
+    resize_nearest,
+    scaled_size,
+)
 
 sides = st.integers(1, 24)
 
@@ -24,6 +31,32 @@ def test_bilinear_equals_scikit_image(height, width, new_height, new_width, chan
     assert ours.shape == theirs.shape == (new_height, new_width, *channels)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=5e-3)
+
+
+@settings(deadline=None)
+@given(
+    sides,
+    sides,
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.sampled_from([0.0, 0.3, 0.5, 0.50001, 1.0, 1.1]),
+    st.sampled_from(["noise", "low", "high", "full", "empty"]),
+)
+def test_comparing_at_once_gives_the_same_pixels(
+    height, width, new_height, new_width, threshold, kind
+):
+    noise = np.random.default_rng(height * 97 + width).random((height, width)).astype(np.float32)
+    image = {
+        "noise": noise,
+        "low": noise * 0.4,
+        "high": noise * 0.4 + 0.6,
+        "full": np.ones((height, width), bool),
+        "empty": np.zeros((height, width), np.float32),
+    }[kind]
+    wanted = resize_bilinear(image, (new_height, new_width)) >= threshold
+    got = resize_and_compare(image, (new_height, new_width), threshold)
+    assert got.dtype == bool
+    np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float32, np.float64])
