@@ -103,11 +103,12 @@ def predict(
         `[B, K, h, w, C]` of the first K detections.
     """
     metas = np.asarray(image_metas, np.float32)
-    images = _as_tensor(molded_images)
-    boxes = ops.convert_to_tensor(anchors, "float32")
-    boxes = ops.broadcast_to(boxes, (len(metas), *anchors.shape))
     if isinstance(model, DetectionModel):
-        return model.detect_on_batch(images, metas, boxes)
+        boxes = ops.convert_to_tensor(anchors, "float32")
+        boxes = ops.broadcast_to(boxes, (len(metas), *anchors.shape))
+        return model.detect_on_batch(_as_tensor(molded_images), metas, boxes)
+    images = np.asarray(molded_images, np.float32)
+    boxes = np.broadcast_to(np.float32(anchors), (len(metas), *anchors.shape))
     detections, _, _, masks, *_ = model.predict_on_batch([images, metas, boxes])
     return detections, masks
 
