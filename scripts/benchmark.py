@@ -29,6 +29,7 @@ if str(ROOT) not in sys.path:
 
 # `rows` imports no framework here, so this process stays small: a new process can inherit the peak
 # memory of the process that starts it.
+from mrcnn.files import write_text  # noqa: E402
 from scripts.benchmarks import rows  # noqa: E402
 from scripts.benchmarks.measuring import Settings  # noqa: E402
 
@@ -294,9 +295,7 @@ def append(folder: Path, run: dict) -> Path:
     path = folder / f"{run['date'][:10]}-{slug}.json"
     runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(as_text([*runs, run]), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, as_text([*runs, run]))
     return path
 
 

@@ -3,6 +3,7 @@
 For tests of the code around the network; `tests/slim.py` has the network of the reference numbers.
 """
 
+import re
 from pathlib import Path
 
 import h5py
@@ -154,6 +155,21 @@ def stand_in_checkpoint(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     h5py.File(path, "w").close()
     return str(path)
+
+
+def stage(name: str) -> int:
+    """Stage of the ResNet a layer is in; 6 for all layers after it."""
+    found = re.fullmatch(r"(res|bn)([2-5]).*", name)
+    return int(found.group(2)) if found else 1 if name in ("conv1", "bn_conv1") else 6
+
+
+def leaves(model):
+    """Layers with weights, also those of models inside."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        elif layer.weights:
+            yield layer
 
 
 def weights_of(model) -> dict[str, np.ndarray]:

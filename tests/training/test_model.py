@@ -1,7 +1,5 @@
 """The training model: the original's losses and steps, L2, precision, variants of the graph."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -25,8 +23,10 @@ from tests.tiny import (
     Rectangles,
     TinyConfig,
     backbone_of_blocks,
+    leaves,
     random_rectangles,
     run_eagerly,
+    stage,
     tiny_config,
     tiny_model,
     weights_of,
@@ -369,21 +369,6 @@ def test_images_without_objects_teach_the_background(monkeypatch):
 
 
 # ---- What trains -------------------------------------------------------------------------------
-
-
-def stage(name):
-    """Stage of the ResNet a layer is in; 6 for all layers after it."""
-    found = re.fullmatch(r"(res|bn)([2-5]).*", name)
-    return int(found.group(2)) if found else 1 if name in ("conv1", "bn_conv1") else 6
-
-
-def leaves(model):
-    """Layers with weights, also those of models inside."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaves(layer)
-        elif layer.weights:
-            yield layer
 
 
 def changed_by_two_steps(monkeypatch, layers, **settings):

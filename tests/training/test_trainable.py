@@ -1,33 +1,17 @@
 """Which layers train: presets, and regular expressions of layer names."""
 
-import re
-
-import keras
 import pytest
 
 from mrcnn.config import Config
 from mrcnn.detection import build_inference_model
 from mrcnn.training import set_trainable
+from tests.tiny import leaves, stage
 
 
 @pytest.fixture(scope="module")
 def resnet50():
     config = type("ResNet50", (Config,), {"BACKBONE": "resnet50", "NUM_CLASSES": 3})()
     return build_inference_model(config)
-
-
-def stage(name):
-    """Stage of the ResNet a layer is in; 6 for what comes after."""
-    found = re.fullmatch(r"(res|bn)([2-5]).*", name)
-    return int(found.group(2)) if found else 1 if name in ("conv1", "bn_conv1") else 6
-
-
-def leaves(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaves(layer)
-        elif layer.weights:
-            yield layer
 
 
 @pytest.mark.parametrize(
