@@ -21,6 +21,9 @@ from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
+# Files of a folder that are taken for images, by the end of their name.
+IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
 
 class Remark(NamedTuple):
     """A message that the user gets once."""

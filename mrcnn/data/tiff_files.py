@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -46,6 +46,33 @@ def is_tiff(path: PathLike) -> bool:
     """Does the file begin like a TIFF? Its name does not count."""
     with open(path, "rb") as file:
         return file.read(4) in _MAGIC
+
+
+class TiffHeader(NamedTuple):
+    """What the header of a TIFF file's first page states."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int  # of one channel
+    is_float: bool
+    several: str | None  # "5 pages" in a file of several images
+
+
+def read_header(path: PathLike) -> TiffHeader:
+    """The header of a TIFF file; nothing is decoded. Damaged files raise any error."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        page = _page(tif.pages, 0)
+        return TiffHeader(
+            page.imagelength,
+            page.imagewidth,
+            page.samplesperpixel,
+            _bits(page),
+            page.sampleformat == _FLOAT,
+            _several_images(tif.pages),
+        )
 
 
 def decode_tiff(path: PathLike, page: int | None = None) -> Decoded:
@@ -89,15 +116,21 @@ def _page(pages: tifffile.TiffPages, number: int) -> tifffile.TiffPage:
 
 
 def _check_single(pages: tifffile.TiffPages) -> None:
+    if several := _several_images(pages):
+        raise Refusal(_several(several, _page(pages, 0)))
+
+
+def _several_images(pages: tifffile.TiffPages) -> str | None:
+    """How many images there are, in words; None for one."""
     first = _page(pages, 0)
     for other in (_page(pages, number) for number in range(1, len(pages))):
         is_copy = other.is_reduced or other.is_mask
         if not is_copy and other.imagelength * other.imagewidth >= (
             first.imagelength * first.imagewidth
         ):
-            raise Refusal(_several(f"{len(pages)} pages", first))
-    if (images := _images_of_one_page(first)) > 1:
-        raise Refusal(_several(f"{images} images", first))
+            return f"{len(pages)} pages"
+    images = _images_of_one_page(first)
+    return f"{images} images" if images > 1 else None
 
 
 def _several(what: str, page: tifffile.TiffPage) -> str:

@@ -6,12 +6,11 @@ import logging
 import os
 from collections.abc import Iterator
 
+from mrcnn.data.image_files import IMAGE_ENDINGS as IMAGE_ENDINGS
 from mrcnn.detection.result_files import digest
 from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
-
-IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_names(folder: PathLike, recursive: bool = False) -> Iterator[str]:

@@ -235,6 +235,25 @@ def size_and_rotation(path: PathLike) -> tuple[int, int, bool]:
     Raises:
         OSError, ValueError: as `read_image`.
     """
+    height, width, tag = _size_and_tag(path)
+    return height, width, tag in range(2, 9)
+
+
+def possible_sizes(path: PathLike) -> list[tuple[int, int]]:
+    """The sizes (height, width) that annotations of an image may have, that of the file first.
+
+    There are two if the image has a rotation tag that swaps its sides. `Dataset.load_image` turns
+    it if its `image_info` states the second one.
+
+    Raises:
+        OSError, ValueError: as `read_image`.
+    """
+    height, width, tag = _size_and_tag(path)
+    swaps = tag in range(5, 9) and height != width
+    return [(height, width), (width, height)] if swaps else [(height, width)]
+
+
+def _size_and_tag(path: PathLike) -> tuple[int, int, int | None]:
     import PIL.Image
 
     try:
@@ -242,7 +261,7 @@ def size_and_rotation(path: PathLike) -> tuple[int, int, bool]:
             # Cameras write JPEG; in a PNG, Pillow would decode the pixels to find a tag.
             is_photo = picture.format in ("JPEG", "MPO")
             tag = picture.getexif().get(_EXIF_ORIENTATION) if is_photo else None
-            return picture.height, picture.width, tag in range(2, 9)
+            return picture.height, picture.width, tag
     except Exception:  # damage, or a format that Pillow does not read: read_image decides
         height, width = read_image(path).shape[:2]
-        return height, width, False
+        return height, width, None

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mrcnn.data.annotated import cut_masks, drop_empty_masks
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.annotated import cut_masks
+from mrcnn.data.dataset import Dataset, describe_image
 
 
 class LabelledObject(NamedTuple):
@@ -25,7 +25,7 @@ class LabelledObject(NamedTuple):
         class_name: name of its class.
         mask: `[H, W]` bool, the pixels that it covers.
         is_crowd: whether it is an area of many objects.
-        rings: the polygon as the annotator drew it, if it is one polygon without holes: `[K, (x,
+        ring: the polygon as the annotator drew it, if it is one polygon without holes: `[K, (x,
             y)]`. None: there is only the mask.
     """
 
@@ -58,4 +58,84 @@ def labelled_images(dataset: Dataset) -> Iterator[LabelledImage]:
     A Dataset that knows the polygons as they were drawn has a method `load_rings(image_id)`, with
     one ring or None for each object that `load_mask` returns.
     """
-    raise NotImplementedError
+    names = _names(dataset)
+    for image_id in dataset.image_ids:
+        info = dataset.image_info[image_id]
+        height, width = _size(dataset, image_id)
+        yield LabelledImage(
+            names[image_id],
+            os.fspath(info["path"]),
+            height,
+            width,
+            _objects(dataset, image_id, (height, width)),
+        )
+
+
+def class_names(dataset: Dataset) -> list[str]:
+    """The names of a Dataset's classes in their order, without the background, each once."""
+    return list(dict.fromkeys(str(info["name"]) for info in dataset.class_info[1:]))
+
+
+def _names(dataset: Dataset) -> list[str]:
+    """A name per image: its path from the folder on that all images share."""
+    paths = [os.path.abspath(info["path"]) for info in dataset.image_info]
+    if not paths:
+        return []
+    try:
+        shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # on several drives of Windows
+        shared = ""
+    names = [_inside(path, shared) for path in paths]
+    return _different(names)
+
+
+def _inside(path: str, folder: str) -> str:
+    inside = os.path.relpath(path, folder) if folder else os.path.splitdrive(path)[1]
+    return inside.replace(os.sep, "/").lstrip("/")
+
+
+def _different(names: list[str]) -> list[str]:
+    """The names; one that is there again gets a number before its ending."""
+    taken, used, different = set(names), set(), []
+    for name in names:
+        unique, copy = name, 1
+        while unique in used or (copy > 1 and unique in taken):
+            copy += 1
+            root, ending = os.path.splitext(name)
+            unique = f"{root}-{copy}{ending}"
+        used.add(unique)
+        different.append(unique)
+    return different
+
+
+def _size(dataset: Dataset, image_id: int) -> tuple[int, int]:
+    info = dataset.image_info[image_id]
+    if "height" in info and "width" in info:
+        return int(info["height"]), int(info["width"])
+    height, width = dataset.load_image(image_id).shape[:2]
+    return height, width
+
+
+def _objects(dataset: Dataset, image_id: int, size: tuple[int, int]) -> list[LabelledObject]:
+    masks, class_ids = dataset.load_mask(image_id)
+    count = len(class_ids)
+    load_rings = getattr(dataset, "load_rings", None)
+    rings = load_rings(image_id) if load_rings is not None else [None] * count
+    if not count:
+        return []
+    if len(rings) != count:
+        raise ValueError(
+            f"{describe_image(dataset, image_id)}: load_rings returned {len(rings)} rings, and "
+            f"load_mask {count} masks; there must be one ring or None per mask."
+        )
+    masks = cut_masks(np.asarray(masks), size).astype(bool, copy=False)
+    return [
+        LabelledObject(
+            str(dataset.class_info[abs(int(class_ids[i]))]["name"]),
+            masks[:, :, i],
+            bool(class_ids[i] < 0),
+            rings[i],
+        )
+        for i in range(count)
+        if masks[:, :, i].any()
+    ]
