@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 # This checkout, in case the package is not installed.
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -34,6 +33,8 @@ if ROOT_DIR not in sys.path:
 from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.dataset import Dataset  # noqa: E402
+from mrcnn.data.formats.mask_folder import mask_files, read_masks  # noqa: E402
+from mrcnn.data.formats.raster_files import mask_size  # noqa: E402
 from mrcnn.files import write_text, written_beside  # noqa: E402
 from mrcnn.messages import listed  # noqa: E402
 from mrcnn.types import PathLike  # noqa: E402
@@ -163,11 +164,11 @@ class NucleusDataset(Dataset):
         path = Path(self.image_info[image_id]["path"])
         if path.parts[-3:-1] != (path.stem, "images"):
             raise FileNotFoundError(f"{path} has no masks; they belong in <id>/masks/*.png.")
-        files = sorted((path.parent.parent / "masks").glob("*.png"))
+        files = mask_files(path.parent.parent / "masks")
         if not files:
             raise FileNotFoundError(f"{path.parent.parent} has no masks/*.png: no ground truth.")
-        masks = np.stack([np.asarray(Image.open(file).convert("L")) > 0 for file in files], axis=-1)
-        return masks, np.ones(len(files), np.int32)
+        height, width = mask_size(files[0])
+        return read_masks(files, height, width), np.ones(len(files), np.int32)
 
     def image_reference(self, image_id: int) -> str:
         """The id of an image: Kaggle's id, or the name of its file."""

@@ -171,11 +171,13 @@ class FolderClasses:
             ValueError: wrong names.
         """
         given = read_class_file(path) if classes is None else classes
-        folders = set(found)
         if given is None:
-            unnamed = [OBJECT] if None in folders or not folders else []
-            given = list(dict.fromkeys([*unnamed, *sorted(folders - {None}, key=str)]))
+            folders = set(found)
+            named = sorted(folder for folder in folders if folder is not None)
+            unnamed = [OBJECT] if None in folders or not named else []
+            given = list(dict.fromkeys([*unnamed, *named]))
         check_class_names(given, path)
+        self._path = path
         self.names = [str(name) for name in given]
         self._by_folder = {folder: name for name, folder in folder_names(self.names).items()}
 
@@ -186,7 +188,7 @@ class FolderClasses:
                 return OBJECT if OBJECT in self.names else self.names[0]
             problems.add(
                 entry,
-                f"has masks that lie in no folder of a class; the classes are {listed(self.names)}.",
+                f"has masks in no folder of a class; the classes are {listed(self.names)}.",
             )
         elif folder in self._by_folder:
             return self._by_folder[folder]
@@ -204,10 +206,12 @@ class FolderClasses:
         Raises:
             ValueError: the source has other classes already.
         """
-        return add_classes(dataset, source, self.names)
+        return add_classes(dataset, source, self.names, self._path)
 
 
-def add_classes(dataset: Dataset, source: str, names: Sequence[str]) -> dict[str, int]:
+def add_classes(
+    dataset: Dataset, source: str, names: Sequence[str], path: PathLike
+) -> dict[str, int]:
     """Add classes to a Dataset, numbered from 1; returns the source's ids by name.
 
     Raises:
@@ -216,8 +220,8 @@ def add_classes(dataset: Dataset, source: str, names: Sequence[str]) -> dict[str
     known = [info["name"] for info in dataset.class_info if info["source"] == source]
     if known and known != list(names):
         raise ValueError(
-            f"the classes are {list(names)}, and the source {source!r} has {known} already; give "
-            "`classes`, the names of all."
+            f"{path}: the classes are {list(names)}, and the source {source!r} has {known} already; "
+            "give `classes`, the names of all."
         )
     for class_id, name in enumerate(names, start=1):
         dataset.add_class(source, class_id, name)
@@ -238,7 +242,8 @@ def start_folder(folder: PathLike) -> Path:
         raise NotADirectoryError(f"{folder} is a file; name a new or empty folder.")
     if folder.is_dir() and (inside := os.listdir(folder)):
         raise ValueError(
-            f"{folder} is not empty: it has {listed(sorted(inside), 3)}; name a new or empty folder."
+            f"{folder} is not empty: it has {listed(sorted(inside), 3)}; name a new or empty "
+            "folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder

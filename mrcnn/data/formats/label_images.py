@@ -11,8 +11,8 @@ A label image has 8, 16 or 32 bits in one channel; 0 is background. Three layout
     images/a.tif  labels/cell/a.tif      one folder per class
 
 In all of them, the name of a label image may end with `_masks`, `_cp_masks`, `-labels`, `_labels`,
-`-labelled` or `_labelled`, where that of the image may end with `_img`. Without folders per class the
-class is "object", or the only class of `classes` or of `classes.txt`.
+`-labelled` or `_labelled`, where that of the image may end with `_img`. Without folders per class
+the class is "object", or the only class of `classes` or of `classes.txt`.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class LabelImageDataset(Dataset):
                 source,
                 image_id=image.stem,
                 path=os.fspath(image.path),
+                file_name=image.path.name,
                 height=height,
                 width=width,
                 label_files=[os.fspath(file) for _, file in image.labels],

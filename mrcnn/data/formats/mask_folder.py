@@ -106,6 +106,7 @@ class MaskFolderDataset(Dataset):
                 source,
                 image_id=image.name,
                 path=os.fspath(image.path),
+                file_name=f"{image.name}{image.path.suffix}",
                 height=height,
                 width=width,
                 mask_files=[os.fspath(file) for _, file in image.masks],

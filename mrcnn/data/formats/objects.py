@@ -2,15 +2,16 @@
 
 `labelled_images` reads them from any Dataset, so each format is written from each other one.
 
-Outlines are rings `[K, (x, y)]` float64 in pixels. A ring is closed: its last point joins its first.
-Pixel i covers the range i to i + 1 of its axis, so a ring around pixel (0, 0) goes from 0 to 1.
+Outlines are rings `[K, (x, y)]` float64 in pixels. A ring is closed: its last point joins its
+first. Pixel i covers the range i to i + 1 of its axis, so a ring around pixel (0, 0) goes from 0 to
+1.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +56,8 @@ class LabelledImage(NamedTuple):
 def labelled_images(dataset: Dataset) -> Iterator[LabelledImage]:
     """The images of a prepared Dataset with their objects, one after the other.
 
-    A Dataset that knows the polygons as they were drawn has a method `load_rings(image_id)`, with
+    An image has the name `file_name` of its `image_info`, or that of its path, without the folders
+    that all images share. A Dataset that knows the polygons as they were drawn has a method `load_rings(image_id)`, with
     one ring or None for each object that `load_mask` returns.
     """
     names = _names(dataset)
@@ -77,21 +79,18 @@ def class_names(dataset: Dataset) -> list[str]:
 
 
 def _names(dataset: Dataset) -> list[str]:
-    """A name per image: its path from the folder on that all images share."""
-    paths = [os.path.abspath(info["path"]) for info in dataset.image_info]
-    if not paths:
-        return []
-    try:
-        shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # on several drives of Windows
-        shared = ""
-    names = [_inside(path, shared) for path in paths]
-    return _different(names)
+    """A name per image: without the folders that all images share."""
+    names = [_name(info) for info in dataset.image_info]
+    shared = os.path.commonprefix([name.split("/")[:-1] for name in names])
+    return _different(["/".join(name.split("/")[len(shared) :]) for name in names])
 
 
-def _inside(path: str, folder: str) -> str:
-    inside = os.path.relpath(path, folder) if folder else os.path.splitdrive(path)[1]
-    return inside.replace(os.sep, "/").lstrip("/")
+def _name(info: dict[str, Any]) -> str:
+    """The `file_name` that a format gives, if it is a name inside a folder; else the path."""
+    name = info.get("file_name")
+    if not isinstance(name, str) or name.startswith("/") or ".." in name.split("/"):
+        name = os.path.splitdrive(os.path.abspath(info["path"]))[1].replace(os.sep, "/")
+    return name.strip("/")
 
 
 def _different(names: list[str]) -> list[str]:

@@ -56,7 +56,7 @@ def read_mask(path: PathLike) -> np.ndarray:
         ValueError: it cannot be read.
     """
     pixels = _decoded(path, _mask_pixels)
-    return pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0
+    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0)
 
 
 def read_labels(path: PathLike) -> np.ndarray:
@@ -71,8 +71,8 @@ def read_labels(path: PathLike) -> np.ndarray:
     labels = _decoded(path, _label_pixels)
     if labels.ndim != 2 or labels.dtype.kind not in "bui":
         raise ValueError(
-            f"holds an array of shape {labels.shape} and type {labels.dtype}; a label image has one "
-            "channel of whole numbers."
+            f"holds an array of shape {labels.shape} and type {labels.dtype}; a label image has "
+            "one channel of whole numbers."
         )
     if labels.size and labels.min() < 0:
         raise ValueError(f"has the number {labels.min()}; 0 is background, objects count from 1.")

@@ -123,12 +123,13 @@ class SuperviselyDataset(Dataset):
                 "<dataset>/ann/<image>.json."
             )
         found.log_outside(path)
-        ids = add_classes(self, source, names)
+        ids = add_classes(self, source, names, path)
         for image in images:
             self.add_image(
                 source,
                 image_id=image.name,
                 path=os.fspath(image.path),
+                file_name=image.name,
                 height=image.size[0],
                 width=image.size[1],
                 geometries=[(shape, geometry) for _, shape, geometry in image.objects],
@@ -165,7 +166,7 @@ class SuperviselyDataset(Dataset):
         info = self.image_info[image_id]
         if "geometries" not in info:
             return []
-        drawn = self._masks(image_id).any(axis=(1, 2))
+        drawn = np.atleast_1d(self._masks(image_id).any(axis=(1, 2)))
         rings = [_ring(shape, geometry) for shape, geometry in info["geometries"]]
         return [ring for ring, is_drawn in zip(rings, drawn, strict=True) if is_drawn]
 
@@ -373,7 +374,8 @@ def _stated_size(
         ), None
     stated = content.get("size")
     stated = stated if isinstance(stated, dict) else {}
-    height, width = stated.get("height"), stated.get("width")
+    height: Any = stated.get("height")
+    width: Any = stated.get("width")
     if problem := problem_of_image_size(height, width):
         return problem, None
     if (height, width) not in sizes:
@@ -381,7 +383,7 @@ def _stated_size(
             f"has {sizes[0][0]}x{sizes[0][1]} pixels (height x width), and its annotation states "
             f"{height}x{width}; both must be of one size."
         ), None
-    return None, (height, width)
+    return None, (int(height), int(width))
 
 
 # ---- Checks of objects ---------------------------------------------------------------------------
@@ -553,7 +555,7 @@ def _covered(picture: PIL.Image.Image) -> np.ndarray:
     if picture.mode in ("LA", "RGBA") or "transparency" in picture.info:
         return np.asarray(picture.convert("RGBA"))[:, :, 3] > 0
     pixels = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
-    return pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0
+    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0)
 
 
 # ---- Writing -------------------------------------------------------------------------------------
@@ -611,9 +613,8 @@ def _meta(class_names: Sequence[str]) -> dict[str, Any]:
 def _colour(number: int) -> str:
     """A colour for a class; the golden angle keeps the hues of many classes apart."""
     hue = np.uint8(number * 180 * 0.381966 % 180)
-    red, green, blue = cv2.cvtColor(np.array([[[hue, 200, 230]]], np.uint8), cv2.COLOR_HSV2RGB)[
-        0, 0
-    ]
+    colour = np.array([[[hue, 200, 230]]], np.uint8)
+    red, green, blue = cv2.cvtColor(colour, cv2.COLOR_HSV2RGB)[0, 0]
     return f"#{red:02X}{green:02X}{blue:02X}"
 
 
