@@ -220,8 +220,8 @@ def add_classes(
     known = [info["name"] for info in dataset.class_info if info["source"] == source]
     if known and known != list(names):
         raise ValueError(
-            f"{path}: the classes are {list(names)}, and the source {source!r} has {known} already; "
-            "give `classes`, the names of all."
+            f"{path}: the classes are {list(names)}, and the source {source!r} has {known} "
+            "already; give `classes`, the names of all."
         )
     for class_id, name in enumerate(names, start=1):
         dataset.add_class(source, class_id, name)

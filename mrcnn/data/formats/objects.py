@@ -57,8 +57,8 @@ def labelled_images(dataset: Dataset) -> Iterator[LabelledImage]:
     """The images of a prepared Dataset with their objects, one after the other.
 
     An image has the name `file_name` of its `image_info`, or that of its path, without the folders
-    that all images share. A Dataset that knows the polygons as they were drawn has a method `load_rings(image_id)`, with
-    one ring or None for each object that `load_mask` returns.
+    that all images share. A Dataset that knows the polygons as they were drawn has a method
+    `load_rings(image_id)`, with one ring or None for each object that `load_mask` returns.
     """
     names = _names(dataset)
     for image_id in dataset.image_ids:
