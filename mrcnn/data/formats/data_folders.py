@@ -12,7 +12,9 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+import PIL.Image
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.objects import LabelledImage
@@ -32,6 +34,17 @@ _LARGEST_CLASS_FILE = 1_000_000
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 # Windows takes these for devices, with any ending.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+
+
+# Pillow's names of formats.
+_ENDINGS = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "TIFF": ".tif",
+    "BMP": ".bmp",
+    "WEBP": ".webp",
+}
 
 
 # ---- Names ---------------------------------------------------------------------------------------
@@ -58,12 +71,30 @@ class FileNames:
     def __init__(self) -> None:
         self._names = _Unused()
 
-    def pick(self, name: str) -> tuple[str, str]:
-        """The stem and the ending for an image `a/b.png`: `a_b` and `.png`."""
-        path = PurePosixPath(name)
-        ending = path.suffix if path.suffix.lower() in IMAGE_ENDINGS else ""
-        stem = name[: len(name) - len(ending)] if ending else name
-        return self._names.pick(safe_name(stem.replace("/", "_"))), ending
+    def pick(self, image: LabelledImage) -> tuple[str, str]:
+        """The stem and the ending for a copy of an image: `a_b` and `.png` for `a/b.png`.
+
+        Raises:
+            ValueError: neither the name nor the content is of a kind that is found in a folder.
+        """
+        name = image.name
+        ending = next((e for e in IMAGE_ENDINGS if name.lower().endswith(e)), "")
+        stem = name[: len(name) - len(ending)]
+        return (
+            self._names.pick(safe_name(stem.replace("/", "_"))),
+            name[len(stem) :] or _ending_of_content(image),
+        )
+
+
+def _ending_of_content(image: LabelledImage) -> str:
+    try:
+        with PIL.Image.open(image.path) as picture:
+            return _ENDINGS[picture.format or ""]
+    except Exception as error:  # no format that Pillow knows, or another one
+        raise ValueError(
+            f"{image.path} does not end in {listed(IMAGE_ENDINGS)}, so it would not be found in a "
+            "folder of images; save it as PNG."
+        ) from error
 
 
 class _Unused:

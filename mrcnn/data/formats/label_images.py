@@ -357,7 +357,7 @@ def write_label_images(
     folders, names = class_folders(class_names), FileNames()
     crowds = covered = hidden = 0
     for image in images:
-        stem, ending = names.pick(image.name)
+        stem, ending = names.pick(image)
         copy_image(image, folder / "images" / f"{stem}{ending}")
         by_class: dict[str, list[LabelledObject]] = {}
         for labelled in image.objects:
@@ -387,9 +387,15 @@ def _overlap_sentences(covered: int, hidden: int) -> list[str]:
     why = "in a label image a pixel belongs to one object, here the later one"
     sentences = []
     if covered:
-        objects = "1 object loses" if covered == 1 else f"{covered:,} objects lose"
-        sentences.append(f"{objects} the pixels that it shares with others: {why}.")
+        objects, share = (
+            ("1 object loses", "it shares")
+            if covered == 1
+            else (f"{covered:,} objects lose", "they share")
+        )
+        sentences.append(f"{objects} the pixels that {share} with others: {why}.")
     if hidden:
-        objects = "1 object is" if hidden == 1 else f"{hidden:,} objects are"
-        sentences.append(f"{objects} left out, because others cover all of its pixels: {why}.")
+        objects, whose = (
+            ("1 object is", "its") if hidden == 1 else (f"{hidden:,} objects are", "their")
+        )
+        sentences.append(f"{objects} left out, because others cover all of {whose} pixels: {why}.")
     return sentences

@@ -318,7 +318,7 @@ def write_mask_folder(
     write_class_file(folder, class_names)
     folders, names, crowds = class_folders(class_names), FileNames(), 0
     for image in images:
-        stem, ending = names.pick(image.name)
+        stem, ending = names.pick(image)
         copy_image(image, folder / stem / "images" / f"{stem}{ending}")
         masks = folder / stem / "masks"
         masks.mkdir()

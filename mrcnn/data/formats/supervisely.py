@@ -587,7 +587,7 @@ def write_supervisely(
         dataset = _dataset_folder(image.name)
         # Upper and lower case are one folder for some file systems.
         picked = names.setdefault(dataset.casefold(), FileNames())
-        stem, ending = picked.pick(image.name.rsplit("/", 1)[-1])
+        stem, ending = picked.pick(image._replace(name=image.name.rsplit("/", 1)[-1]))
         copy_image(image, folder / dataset / "img" / f"{stem}{ending}")
         kept = [labelled for labelled in image.objects if not labelled.is_crowd]
         crowds += len(image.objects) - len(kept)
