@@ -73,6 +73,27 @@ def _accelerator_capabilities() -> list[tuple[int, ...]]:
     return []
 
 
+def device_names() -> list[str]:
+    """The devices of the backend in words: GPUs and TPUs, or the processor if there are none."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        return [str(detail.get("device_name", "GPU")) for detail in details] or ["CPU"]
+    if backend == "jax":
+        import jax
+
+        return [str(getattr(device, "device_kind", device)) for device in jax.local_devices()]
+    if backend == "torch":
+        import torch
+
+        count = torch.cuda.device_count()
+        return [torch.cuda.get_device_name(i) for i in range(count)] or ["CPU"]
+    return []
+
+
 def _jax_capability(device) -> tuple[int, ...]:
     if device.platform == "tpu":  # every TPU computes bfloat16
         return _BFLOAT16_CAPABILITY

@@ -19,7 +19,7 @@ import json
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,7 +106,7 @@ class Config:
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
     # How many of a run's latest checkpoints to keep; None keeps all.
-    KEEP_CHECKPOINTS = None
+    KEEP_CHECKPOINTS: int | None = None
 
     # ---- Network ----------------------------------------------------------------------------
     # "resnet50" or "resnet101"; "resnet50_v1_5" or "resnet101_v1_5" for PyTorch's weights; or a
@@ -122,6 +122,9 @@ class Config:
     TOP_DOWN_PYRAMID_SIZE = 256
     # Number of classes, the background included.
     NUM_CLASSES = 1
+    # Names of the classes without the background. None: a run takes those of its data set into its
+    # config.json.
+    CLASS_NAMES: Sequence[str] | None = None
     POOL_SIZE = 7
     MASK_POOL_SIZE = 14
     # Twice MASK_POOL_SIZE: the mask head has one deconvolution of stride 2.
@@ -139,7 +142,7 @@ class Config:
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 1024
     # Smallest scale factor, applied before IMAGE_MIN_DIM; 0 for no limit.
-    IMAGE_MIN_SCALE = 0
+    IMAGE_MIN_SCALE: float = 0
     IMAGE_CHANNEL_COUNT = 3
     # (black, white): the values that become 0 and 255 in image files of floats or of more than 8
     # bits; (0, 4095) for a camera of 12 bits. None: the bits that each file states or uses decide,
@@ -302,14 +305,47 @@ class Config:
         Raises:
             ValueError: the file is not JSON, or names a setting that this class does not have.
         """
-        values = read_settings(path)
         config = cls()
-        known = config.names()
-        for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"{path}: unknown setting {name!r}.{did_you_mean(name, known)}")
-            setattr(config, name, _like(getattr(config, name), value))
+        config.update(read_settings(path), path)
         return config
+
+    def update(self, values: Mapping[str, Any], origin: PathLike) -> None:
+        """Assign settings as JSON holds them: a list becomes an array where the default is one.
+
+        Args:
+            values: settings by name.
+            origin: where they come from, for messages.
+
+        Raises:
+            ValueError: a setting that this class does not have; then nothing is assigned.
+        """
+        known = self.names()
+        for name in values:
+            if name not in known:
+                raise ValueError(f"{origin}: unknown setting {name!r}.{did_you_mean(name, known)}")
+        for name, value in values.items():
+            setattr(self, name, _like(getattr(self, name), value))
+
+    def assign(self, text: str) -> None:
+        """Assign one setting as a command line has it: `IMAGE_MAX_DIM=512`, `MEAN_PIXEL=0,0,0`.
+
+        Raises:
+            ValueError: no `NAME=VALUE`, an unknown name, or a value of another kind.
+        """
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise ValueError(
+                f"{text!r} is no setting; write NAME=VALUE, such as IMAGE_MAX_DIM=512."
+            )
+        known = self.names()
+        if name not in known:
+            raise ValueError(f"unknown setting {name!r}.{did_you_mean(name.upper(), known)}")
+        default = [] if name == "CLASS_NAMES" else getattr(self, name)
+        found = _like(default, _value_of_text(value, default))
+        wanted = None if default is None or name == "CLASS_NAMES" else _wanted_kind(name, default)
+        if wanted and not wanted[1](found):
+            raise ValueError(f"{name} is {value!r}; it must be {wanted[0]}.")
+        setattr(self, name, found)
 
     def for_detection(self: AnyConfig) -> AnyConfig:
         """A copy of a training Config for detection: one whole image at a time.
@@ -666,6 +702,33 @@ def _plain(value: object) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} has no JSON form")
+
+
+def _value_of_text(text: str, default: Any) -> Any:
+    """A value as a command line has it: JSON, Python's True, False and None, `1,2,3`, or a text."""
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    is_list = isinstance(default, (list, tuple, np.ndarray))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        parts = [_value_of_text(part.strip(), None) for part in text.split(",") if "," in text]
+        if is_list or (default is None and parts and all(map(is_number, parts))):
+            return parts or [text]
+        return text
+    return [value] if is_list and not isinstance(value, list) else value
+
+
+def class_names_of(config: Config) -> list[str] | None:
+    """The names of the classes 1 to NUM_CLASSES - 1 from CLASS_NAMES; None if it has no such names.
+
+    A Config of a user may count the background in.
+    """
+    names, count = config.CLASS_NAMES, config.NUM_CLASSES - 1
+    if isinstance(names, (list, tuple)) and len(names) in (count, count + 1):
+        return [str(name) for name in names[len(names) - count :]]
+    return None
 
 
 def import_path(function: Any) -> str:

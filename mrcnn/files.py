@@ -11,12 +11,14 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
 # The file's own name comes last, because some writers choose the format by the ending.
@@ -71,6 +73,41 @@ def written_together() -> Iterator[Callable[[PathLike], Path]]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_beside(path: PathLike) -> Iterator[Path]:
+    """A temporary path for a folder beside `path`; it is renamed to it if there is no error.
+
+    Raises:
+        ValueError, NotADirectoryError: as `check_new_folder`.
+    """
+    path = check_new_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary_name(path.name))
+    try:
+        yield temporary
+        # An empty folder may be there.
+        os.replace(temporary, path)
+        flush_to_disk(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(path: PathLike) -> Path:
+    """Check that there is no folder yet, or an empty one.
+
+    Raises:
+        ValueError: there is a folder that is not empty; NotADirectoryError: there is a file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; name a new or empty folder.")
+    if path.is_dir() and (inside := os.listdir(path)):
+        raise ValueError(
+            f"{path} is not empty: it has {listed(sorted(inside), 3)}; name a new or empty folder."
+        )
+    return path
+
+
 def write_text(path: PathLike, text: str) -> None:
     """Write a text file in UTF-8; it gets its name when it is complete."""
     with written_beside(path) as temporary:
@@ -106,7 +143,7 @@ def remove_leftovers(folder: PathLike) -> list[Path]:
     removed = []
     for path in Path(folder).glob(".part-*"):
         if _is_left_over(path):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             removed.append(path)
     return removed
 

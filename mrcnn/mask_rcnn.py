@@ -196,6 +196,7 @@ class MaskRCNN:
         custom_callbacks: Iterable[keras.callbacks.Callback] | None = None,
         no_augmentation_sources: Iterable[str] | None = None,
         seed: int = 0,
+        verbose: str | int = "auto",
     ) -> keras.callbacks.History:
         """Train up to an epoch.
 
@@ -214,6 +215,7 @@ class MaskRCNN:
             no_augmentation_sources: names of sources whose images are not augmented.
             seed: seed of the images' order, of augmentation, and of all other random choices in
                 batches.
+            verbose: Keras' progress bars, 0 for none.
 
         Returns:
             Keras' History of this call.
@@ -252,6 +254,7 @@ class MaskRCNN:
             custom_callbacks=custom_callbacks,
             no_augmentation_sources=no_augmentation_sources,
             seed=seed,
+            verbose=verbose,
         )
 
     # ---- Detection --------------------------------------------------------------------------

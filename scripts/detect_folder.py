@@ -27,15 +27,15 @@ if str(ROOT) not in sys.path:
 # TensorFlow prints pages of cost estimates of operations; its errors are still shown.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from mrcnn.config import Config, read_settings  # noqa: E402
+from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.formats.coco import entries_by_id  # noqa: E402
 from mrcnn.files import read_json  # noqa: E402
-from mrcnn.messages import listed  # noqa: E402
 from samples.coco import coco  # noqa: E402
 
-# `mrcnn.detection` loads Keras, so functions import it: `--help` and most errors come at once.
+# These load Keras, so functions import them: `--help` and most errors come at once.
 if TYPE_CHECKING:
     from mrcnn.detection.result_files import Store
+    from mrcnn.training.trained import Classes, Trained
 
 SOME_UNREADABLE = 3
 FORMATS = ("jsonl", "parquet")
@@ -44,92 +44,37 @@ JSONL_ENDINGS = (".jsonl", ".ndjson")
 # Files of these kinds are not written, whatever the format.
 OTHER_ENDINGS = (".csv", ".json", ".tsv", ".txt", ".xlsx", *JSONL_ENDINGS)
 
-# COCO's categories by their ids, which have gaps.
-# fmt: off
-COCO_CATEGORIES = {
-    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train",
-    8: "truck", 9: "boat", 10: "traffic light", 11: "fire hydrant", 13: "stop sign",
-    14: "parking meter", 15: "bench", 16: "bird", 17: "cat", 18: "dog", 19: "horse", 20: "sheep",
-    21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe", 27: "backpack",
-    28: "umbrella", 31: "handbag", 32: "tie", 33: "suitcase", 34: "frisbee", 35: "skis",
-    36: "snowboard", 37: "sports ball", 38: "kite", 39: "baseball bat", 40: "baseball glove",
-    41: "skateboard", 42: "surfboard", 43: "tennis racket", 44: "bottle", 46: "wine glass",
-    47: "cup", 48: "fork", 49: "knife", 50: "spoon", 51: "bowl", 52: "banana", 53: "apple",
-    54: "sandwich", 55: "orange", 56: "broccoli", 57: "carrot", 58: "hot dog", 59: "pizza",
-    60: "donut", 61: "cake", 62: "chair", 63: "couch", 64: "potted plant", 65: "bed",
-    67: "dining table", 70: "toilet", 72: "tv", 73: "laptop", 74: "mouse", 75: "remote",
-    76: "keyboard", 77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink",
-    82: "refrigerator", 84: "book", 85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear",
-    89: "hair drier", 90: "toothbrush",
-}
-# fmt: on
-
 
 # ---- Classes and configuration -------------------------------------------------------------------
 
 
-def load_classes(arguments: argparse.Namespace) -> list[tuple[int, str]] | None:
+def load_classes(arguments: argparse.Namespace) -> Classes | None:
     """Category id and name of the classes 1 to K; None if they follow from the configuration."""
     names = arguments.classes
     if names and len(names) == 1 and names[0].lower().endswith(".json"):
         categories = entries_by_id(read_json(names[0]), "categories", names[0])
         return [(number, categories[number]["name"]) for number in sorted(categories)]
-    if names:
-        return list(enumerate(names, start=1))
-    if settings_file(arguments) is None:
-        return list(COCO_CATEGORIES.items())
-    return None
+    return list(enumerate(names, start=1)) if names else None
 
 
-def classes_of(config: Config) -> list[tuple[int, str]]:
-    """Category id and name of the classes 1 to K of a configuration.
+def load_trained(arguments: argparse.Namespace) -> Trained:
+    """Weights, settings and classes that the command line names."""
+    from mrcnn.training.trained import open_trained
 
-    The names are those of its CLASS_NAMES, with or without the background; else those of COCO if
-    NAME and NUM_CLASSES are COCO's; else numbers.
-    """
-    count = config.NUM_CLASSES - 1
-    names = getattr(config, "CLASS_NAMES", None)
-    if isinstance(names, (list, tuple)) and len(names) in (count, count + 1):
-        return list(enumerate(map(str, names[len(names) - count :]), start=1))
-    if config.NAME == "coco" and count == len(COCO_CATEGORIES):
-        return list(COCO_CATEGORIES.items())
-    print("Without --classes the classes are called by their numbers")
-    return [(number, str(number)) for number in range(1, count + 1)]
-
-
-def settings_file(arguments: argparse.Namespace) -> str | None:
-    """Path of --config, else of the config.json of a training beside the weights, else None."""
-    if arguments.config or arguments.weights == "coco":
-        return arguments.config
-    path = os.path.join(os.path.dirname(arguments.weights), "config.json")
-    # Other tools have files of this name too.
-    return path if os.path.isfile(path) and "NUM_CLASSES" in read_settings(path) else None
+    classes = load_classes(arguments)
+    trained = open_trained(
+        weights_file(arguments.weights),
+        arguments.config,
+        None if classes is None else [name for _, name in classes],
+        coco.CocoConfig,
+    )
+    for remark in trained.remarks:
+        print(remark)
+    return trained if classes is None else trained._replace(classes=classes)
 
 
-def read_config(path: str) -> Config:
-    """The configuration of a file.
-
-    The file of a training has nearly all settings, and those that the user's Config class added.
-    In a file of differences an unknown name is an error.
-    """
-    known, values = coco.CocoConfig().names(), read_settings(path)
-    kind: type[Config] = coco.CocoConfig
-    own = [name for name in values if name not in known and name.isupper()]
-    if own and 2 * len(values.keys() & known) > len(known):
-        print(f"{path} has settings that detection does not use: {listed(own)}")
-        kind = type("ConfigOfFile", (coco.CocoConfig,), dict.fromkeys(own))
-    return kind.from_json(path)
-
-
-def load_config(arguments: argparse.Namespace, classes: Sequence | None) -> Config:
-    """The configuration of `settings_file`, else COCO's for these classes, changed by the flags."""
-    path = settings_file(arguments)
-    if path:
-        print(f"Settings are those of {path}")
-        trained = read_config(path)
-    else:
-        trained = coco.CocoConfig()
-        trained.NUM_CLASSES = 1 + len(classes or COCO_CATEGORIES)
+def config_for(arguments: argparse.Namespace, trained: Config) -> Config:
+    """The settings of a training for detection, changed by the flags."""
     config = trained.for_detection()
     if config.IMAGE_RESIZE_MODE != trained.IMAGE_RESIZE_MODE:
         print(
@@ -145,20 +90,16 @@ def load_config(arguments: argparse.Namespace, classes: Sequence | None) -> Conf
 
 
 def weights_file(weights: str) -> str:
-    """Path of the weights; COCO's released ones are downloaded if they are not there.
+    """Path of the weights; COCO's released ones are downloaded if they are not there."""
+    if weights == "coco":
+        if not os.path.exists(coco.COCO_MODEL_PATH):
+            from mrcnn.utils import download_trained_weights
 
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    if weights != "coco":
-        if not os.path.isfile(weights):
-            raise FileNotFoundError(f"there is no weight file {weights}; give a path, or coco.")
-        return weights
-    if not os.path.exists(coco.COCO_MODEL_PATH):
-        from mrcnn.utils import download_trained_weights
+            download_trained_weights(coco.COCO_MODEL_PATH)
+        return coco.COCO_MODEL_PATH
+    from mrcnn.training.trained import weights_at
 
-        download_trained_weights(coco.COCO_MODEL_PATH)
-    return coco.COCO_MODEL_PATH
+    return weights_at(weights)
 
 
 # ---- Output --------------------------------------------------------------------------------------
@@ -213,11 +154,9 @@ def detect(arguments: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit status."""
     start = time.monotonic()
     output = output_path(arguments.output, arguments.format)
-    weights = weights_file(arguments.weights)
-    classes = load_classes(arguments)
-    config = load_config(arguments, classes)
-    if classes is None:
-        classes = classes_of(config)
+    trained = load_trained(arguments)
+    weights, classes = trained.weights, trained.classes
+    config = config_for(arguments, trained.config)
 
     from mrcnn.detection.folder import detect_folder, run_settings
     from mrcnn.detection.image_names import check_folder

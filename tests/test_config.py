@@ -64,6 +64,7 @@ DEFAULTS = {
 }
 # Settings that the original does not have; their values change nothing.
 ADDED = {
+    "CLASS_NAMES": None,
     "PIXEL_STD": 1.0,
     "IMAGE_VALUE_RANGE": None,
     "TRAIN_EMPTY_IMAGES": False,
@@ -508,3 +509,64 @@ def test_a_name_nearly_that_of_a_setting_warns():
     config = changed(LEARNING_RATES=0.1)
     with pytest.warns(UserWarning, match="LEARNING_RATES.*did you mean LEARNING_RATE"):
         config.validate()
+
+
+# ---- From a command line -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("IMAGE_MAX_DIM=512", 512),
+        (" LEARNING_RATE = 1e-2 ", 0.01),
+        ("USE_MINI_MASK=false", False),
+        ("BACKBONE=resnet50", "resnet50"),
+        ("NAME=a,b", "a,b"),
+        ("IMAGE_VALUE_RANGE=0,4095", [0, 4095]),
+        ("RPN_ANCHOR_SCALES=8,16", (8, 16)),
+        ("RPN_ANCHOR_SCALES=[8, 16]", (8, 16)),
+        ("CLASS_NAMES=a,b", ["a", "b"]),
+        ("CLASS_NAMES=a", ["a"]),
+        ("KEEP_CHECKPOINTS=None", None),
+        ("KEEP_CHECKPOINTS=3", 3),
+        ("TRAIN_BN=null", None),
+        ('LOSS_WEIGHTS={"rpn_class_loss": 2}', {"rpn_class_loss": 2}),
+    ],
+)
+def test_a_setting_of_a_command_line_gets_its_type(text, value):
+    config = Config()
+    config.assign(text)
+    found = getattr(config, text.split("=")[0].strip())
+    assert found == value and type(found) is type(value)
+
+
+def test_a_list_becomes_an_array_where_the_default_is_one():
+    config = Config()
+    config.assign("MEAN_PIXEL=1,2,3")
+    np.testing.assert_array_equal(config.MEAN_PIXEL, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("IMAGE_MAX_DIM", "'IMAGE_MAX_DIM' is no setting; write NAME=VALUE"),
+        ("=3", "is no setting"),
+        ("IMAGE_MAX_DIN=3", "unknown setting 'IMAGE_MAX_DIN'. Did you mean IMAGE_MAX_DIM?"),
+        ("image_max_dim=3", "unknown setting 'image_max_dim'. Did you mean IMAGE_MAX_DIM?"),
+        ("IMAGE_MAX_DIM=big", "IMAGE_MAX_DIM is 'big'; it must be a whole number."),
+        ("USE_MINI_MASK=3", "USE_MINI_MASK is '3'; it must be True or False."),
+        ("RPN_ANCHOR_SCALES=a,b", "it must be a list of numbers"),
+    ],
+)
+def test_a_wrong_setting_of_a_command_line_is_one_sentence(text, message):
+    config = Config()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config.assign(text)
+    assert vars(config) == {}
+
+
+def test_an_update_with_an_unknown_name_changes_nothing():
+    config = Config()
+    with pytest.raises(ValueError, match="f.json: unknown setting 'NAM'. Did you mean NAME?"):
+        config.update({"IMAGE_MAX_DIM": 64, "NAM": "x"}, "f.json")
+    assert vars(config) == {}

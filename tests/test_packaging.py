@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python",
     "imgaug": "imaug",
     "skimage": "scikit-image",
+    "yaml": "pyyaml",
 }
 # Imported where they are used, if they are installed.
 OPTIONAL = {
@@ -29,6 +30,7 @@ OPTIONAL = {
     "jax",
     "pandas",
     "pyarrow",
+    "roifile",
     "safetensors",
     "torch",
 }

@@ -78,6 +78,20 @@ def read_image(
     return image.pixels
 
 
+def read_values(path: PathLike, page: int | None = None) -> np.ndarray:
+    """The numbers of an image file as they are stored, for measuring: `[H, W]` or `[H, W, C]`.
+
+    Neither scaled nor rotated, so the pixels lie where `read_image` without `size` has them.
+
+    Args:
+        path, page: as in `read_image`.
+
+    Raises:
+        OSError, ValueError: as `read_image`.
+    """
+    return _decode(path, page).pixels
+
+
 def load_image_file(
     path: PathLike,
     size: tuple[int, int] | None = None,
@@ -85,14 +99,7 @@ def load_image_file(
     page: int | None = None,
 ) -> ImageFile:
     """`read_image` that returns its remarks instead of logging them."""
-    try:
-        decoded = _decode(path, page)
-    except FileNotFoundError:
-        raise
-    except Refusal as refusal:
-        raise ValueError(f"{path} {refusal}") from refusal
-    except Exception as error:  # decoders raise any error: SyntaxError, struct.error, ...
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
+    decoded = _decode(path, page)
     try:
         channels = _grey_or_rgb(decoded.pixels)
         pixels, guess = to_8_bits(channels, value_range, decoded.white)
@@ -152,12 +159,20 @@ def turns(
 
 
 def _decode(path: PathLike, page: int | None) -> Decoded:
-    if is_tiff(path):
-        return decode_tiff(path, page)
+    """The pixels as they are stored; errors name the file."""
     try:
-        return decode_with_pillow(path, page or 0)
-    except PIL.UnidentifiedImageError:
-        return decode_other(path)
+        if is_tiff(path):
+            return decode_tiff(path, page)
+        try:
+            return decode_with_pillow(path, page or 0)
+        except PIL.UnidentifiedImageError:
+            return decode_other(path)
+    except FileNotFoundError:
+        raise
+    except Refusal as refusal:
+        raise ValueError(f"{path} {refusal}") from refusal
+    except Exception as error:  # decoders raise any error: SyntaxError, struct.error, ...
+        raise OSError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _grey_or_rgb(pixels: np.ndarray) -> np.ndarray:

@@ -75,6 +75,14 @@ def read_header(path: PathLike) -> TiffHeader:
         )
 
 
+def count_pages(path: PathLike) -> int:
+    """Number of images in a TIFF file; 1 for thumbnails and smaller copies beside one image."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        return len(tif.pages) if _several_images(tif.pages) else 1
+
+
 def decode_tiff(path: PathLike, page: int | None = None) -> Decoded:
     """One page of a TIFF file.
 

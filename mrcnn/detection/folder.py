@@ -26,6 +26,7 @@ from mrcnn.detection import detector
 from mrcnn.detection.image_names import IMAGE_ENDINGS as IMAGE_ENDINGS
 from mrcnn.detection.image_names import as_text, check_folder, image_names, in_shard
 from mrcnn.detection.molding import mold_inputs, unmold_rle
+from mrcnn.detection.pictures import Picture
 from mrcnn.detection.progress import progress_line
 from mrcnn.detection.result_files import Store
 from mrcnn.detection.threads import count_threads, map_ahead
@@ -83,7 +84,7 @@ def detect_folder(
             not the network's.
         FileNotFoundError, NotADirectoryError: as `check_folder`.
     """
-    _check(model.config, classes, shard, limit)
+    check_detection(model.config, classes, shard, limit)
     check_folder(folder, recursive)
     total = _count_left(folder, store, recursive, shard)
     total = total if limit is None else min(total, limit)
@@ -91,7 +92,8 @@ def detect_folder(
     # A file that appears after the count is left for the next run.
     names_to_do = itertools.islice(names, total)
     say, counts = progress_line(total), Counts(0, 0, 0)
-    for result in detect_names(model, folder, names_to_do, classes, read):
+    pictures = (_picture(folder, name, read, model.config) for name in names_to_do)
+    for result in detect_pictures(model, pictures, classes):
         store.add(result)
         if "error" in result:
             logger.warning("%s", result["error"])
@@ -104,7 +106,9 @@ def detect_folder(
     return counts
 
 
-def _check(config: Config, classes: Classes, shard: tuple[int, int], limit: int | None) -> None:
+def check_detection(
+    config: Config, classes: Classes, shard: tuple[int, int] = (0, 1), limit: int | None = None
+) -> None:
     """Check the arguments before the first image is read."""
     index, count = shard
     if not 0 <= index < count:
@@ -122,6 +126,15 @@ def _check(config: Config, classes: Classes, shard: tuple[int, int], limit: int 
             "config.for_detection(), which shows it whole images."
         )
     mold_inputs([np.zeros((64, 64, config.IMAGE_CHANNEL_COUNT), np.uint8)], config)
+
+
+def _picture(
+    folder: PathLike, name: str, read: Callable[[str], np.ndarray], config: Config
+) -> Picture:
+    """An image of a folder."""
+    if read is read_image:
+        read = functools.partial(read_image, value_range=config.IMAGE_VALUE_RANGE)
+    return Picture(as_text(name), functools.partial(read, os.path.join(folder, name)))
 
 
 def _count_left(folder: PathLike, store: Store, recursive: bool, shard: tuple[int, int]) -> int:
@@ -158,41 +171,34 @@ class _Unreadable(NamedTuple):
     error: str
 
 
-def detect_names(
-    model: MaskRCNN,
-    folder: PathLike,
-    names: Iterable[str],
-    classes: Classes,
-    read: Callable[[str], np.ndarray] = read_image,
+def detect_pictures(
+    model: MaskRCNN, pictures: Iterable[Picture], classes: Classes
 ) -> Iterator[dict[str, Any]]:
-    """The result of each image, in the form of `result_files`, roughly in the order of the names.
+    """The result of each picture, in the form of `result_files`, roughly in their order.
 
     Args:
-        names: of images, relative to the folder. The rest is as in `detect_folder`.
+        model, classes: as in `detect_folder`.
+        pictures: taken one by one, a few ahead; several threads read them.
     """
     size, threads = model.config.BATCH_SIZE, count_threads()
-    if read is read_image:
-        read = functools.partial(read_image, value_range=model.config.IMAGE_VALUE_RANGE)
 
-    def load(name: str) -> _Molded | _Unreadable:
-        return _load(os.path.join(folder, name), as_text(name), model.config, read)
+    def load(picture: Picture) -> _Molded | _Unreadable:
+        return _load(picture, model.config)
 
-    images = map_ahead(load, names, threads, ahead=size + threads)
+    images = map_ahead(load, pictures, threads, ahead=size + threads)
     batches = detector.batches_of_one_shape(images, size, _shape, most=_WAITING_BATCHES * size)
     steps = (_run_network(model, batch, classes) for batch in batches)
     for results in map_ahead(_call, steps, threads=1, ahead=1):
         yield from results
 
 
-def _load(
-    path: str, name: str, config: Config, read: Callable[[str], np.ndarray]
-) -> _Molded | _Unreadable:
+def _load(picture: Picture, config: Config) -> _Molded | _Unreadable:
     try:
-        image = read(path)
+        image = picture.read()
         (molded,), (meta,), (window,) = mold_inputs([image], config)
     except (OSError, ValueError) as error:
-        return _Unreadable(name, as_text(str(error)))
-    return _Molded(name, np.shape(image), molded, meta, window)
+        return _Unreadable(picture.name, as_text(str(error)))
+    return _Molded(picture.name, np.shape(image), molded, meta, window)
 
 
 def _shape(image: _Molded | _Unreadable) -> tuple[int, ...] | None:

@@ -13,11 +13,14 @@ from mrcnn.types import PathLike
 logger = logging.getLogger("mrcnn")
 
 
-def image_names(folder: PathLike, recursive: bool = False) -> Iterator[str]:
+def image_names(
+    folder: PathLike, recursive: bool = False, endings: tuple[str, ...] = IMAGE_ENDINGS
+) -> Iterator[str]:
     """Names of a folder's images relative to it, in any order, one at a time.
 
     Args:
         recursive: also look into the folders inside, but not into links to folders.
+        endings: of the files that count, in lower case.
 
     Raises:
         OSError: a folder that cannot be listed.
@@ -30,7 +33,7 @@ def image_names(folder: PathLike, recursive: bool = False) -> Iterator[str]:
                 if entry.is_dir(follow_symlinks=False):
                     if recursive:
                         folders.append(f"{inside}{entry.name}/")
-                elif entry.name.lower().endswith(IMAGE_ENDINGS):
+                elif entry.name.lower().endswith(endings):
                     yield inside + entry.name
                 elif recursive and entry.is_symlink() and entry.is_dir():
                     logger.warning("%s is a link to a folder and is left out", entry.path)

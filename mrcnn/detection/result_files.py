@@ -100,7 +100,7 @@ def open_parquet(
     Raises:
         ValueError, OSError: as `open_jsonl`; ImportError: pyarrow is not installed.
     """
-    _import_pyarrow()
+    import_pyarrow()
     folder = os.path.abspath(folder)
     _prepare(folder)
     journal = os.path.join(folder, f"_{name}.jsonl")
@@ -287,7 +287,12 @@ def read_jsonl(path: PathLike) -> Iterator[dict[str, Any]]:
 # ---- Parquet -------------------------------------------------------------------------------------
 
 
-def _import_pyarrow() -> Any:
+def import_pyarrow() -> Any:
+    """The module pyarrow.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -310,7 +315,7 @@ def _part_number(path: str) -> int:
 
 def _read_parts(paths: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """`(file name, whether it is an error)` of each image; its rows are adjacent, in one part."""
-    pyarrow = _import_pyarrow()
+    pyarrow = import_pyarrow()
     for path in paths:
         last = None
         with pyarrow.parquet.ParquetFile(path) as part:
@@ -333,7 +338,7 @@ def _drop_lines_of(parts: Sequence[str], file: IO[bytes], journal: str) -> None:
 
 def _write_part(journal: str, path: str) -> None:
     """Write the journal's results to a parquet file; afterwards the journal may be emptied."""
-    pyarrow = _import_pyarrow()
+    pyarrow = import_pyarrow()
     rows = itertools.chain.from_iterable(map(_rows, read_jsonl(journal)))
     schema = _schema(pyarrow)
     with (

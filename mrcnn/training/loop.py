@@ -36,6 +36,7 @@ def fit(
     custom_callbacks: Iterable[keras.callbacks.Callback] | None = (),
     no_augmentation_sources: Iterable[str] | None = None,
     seed: int = 0,
+    verbose: str | int = "auto",
 ) -> keras.callbacks.History:
     """Train a compiled model from the run's epoch up to `epochs`.
 
@@ -53,6 +54,7 @@ def fit(
         custom_callbacks: further callbacks, called after the checkpoint is written.
         no_augmentation_sources: sources whose images are not augmented.
         seed: seed of the images' order and of augmentation.
+        verbose: Keras' progress bars, 0 for none.
 
     Returns:
         Keras' History of these epochs.
@@ -62,8 +64,6 @@ def fit(
         ValueError: a data set or an argument that cannot be used.
     """
     check_same_classes(train_dataset, val_dataset)
-    if epochs <= run.epoch:
-        return _empty_history(model)
     if epochs <= run.epoch:
         return _empty_history(model)
     shard = (distribution.worker_index(), distribution.worker_count())
@@ -83,7 +83,7 @@ def fit(
         val_loader = ValidationLoader(val_dataset, config, steps=steps, shard=shard)
 
     custom = list(custom_callbacks or ())
-    _begin(run, config, custom)
+    _begin(run, config, train_dataset, epochs, custom)
     _resume(model, run)
     set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     is_first = shard[0] == 0
@@ -105,7 +105,7 @@ def fit(
             validation_data=val_loader,
             # The loader shuffles; Keras would shuffle the loader's batches again.
             shuffle=False,
-            verbose="auto" if is_first else 0,
+            verbose=verbose if is_first else 0,
         )
     except FloatingPointError:
         raise
@@ -117,8 +117,14 @@ def fit(
         raise
 
 
-def _begin(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Make the run's folder and write the Config into it."""
+def _begin(
+    run: Run,
+    config: Config,
+    dataset: Dataset,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Make the run's folder; write the Config and the record of this training into it."""
     planned = run.log_dir
     run.keep = config.KEEP_CHECKPOINTS
     run.begin()
@@ -128,7 +134,8 @@ def _begin(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) 
             if getattr(callback, "log_dir", None) == planned:
                 callback.log_dir = run.log_dir
     if distribution.worker_index() == 0:
-        run.write_config(config)
+        run.write_config(config, [str(info["name"]) for info in dataset.class_info[1:]])
+        run.write_record(epochs)
 
 
 def _resume(model: TrainingModel, run: Run) -> None:

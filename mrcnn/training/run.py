@@ -7,7 +7,9 @@ number: `leaf20260101T0000_2`. The folder holds
     mask_rcnn_<name>_<epoch:04d>.h5   a checkpoint of each epoch
     mask_rcnn_<name>_best.h5          the weights with the best mask AP, see CocoEvaluation
     coco_ap.csv                       COCO's figures by epoch
-    config.json                       the Config
+    config.json                       the Config, with the names of the classes
+    run.json                          one entry per training: command, versions, backend, epochs
+    split.json                        which images train and which validate, if that was drawn
     train/, validation/               event files of TensorBoard
     worker<i>/                        files of the callbacks of worker i, see distribution.py
 
@@ -18,17 +20,24 @@ These names are defined only in this file.
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import logging
 import os
+import platform
 import re
+import shlex
+import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mrcnn.config import Config
+import keras
+
+import mrcnn
+from mrcnn.config import Config, class_names_of
 from mrcnn.files import read_json, remove_leftovers, write_text
 from mrcnn.training import distribution
 from mrcnn.types import PathLike
@@ -40,6 +49,9 @@ logger = logging.getLogger("mrcnn")
 _BEGAN = r"(?P<minute>\d{8}T\d{4})(?:_(?P<number>\d+))?"
 # Keras' TensorBoard writes there. A new run owns its folder once it has created this one.
 _EVENTS_OF_TRAINING = "train"
+RECORD = "run.json"
+SPLIT = "split.json"
+CONFIG = "config.json"
 
 
 class CheckpointPath(str):
@@ -71,6 +83,8 @@ class Run:
         resume_from: checkpoint whose optimizer and random state the next training takes over.
         is_new: the folder does not exist yet.
         is_custom: other code, such as a subclass of MaskRCNN, chose folder or pattern.
+        notes: what else `run.json` says of the next trainings, such as where the data are.
+        split: names of images by part, for `split.json`.
     """
 
     name: str
@@ -81,6 +95,8 @@ class Run:
     resume_from: PathLike | None = None
     is_new: bool = False
     is_custom: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, list[str]] | None = None
     _folder: str = field(default="", repr=False)
 
     def checkpoint(self, epoch: int) -> str:
@@ -110,7 +126,7 @@ class Run:
     @property
     def config_path(self) -> str:
         """Path of the Config as JSON."""
-        return os.path.join(self.log_dir, "config.json")
+        return os.path.join(self.log_dir, CONFIG)
 
     def begin(self) -> None:
         """Create the folder, before the first epoch of a training.
@@ -140,15 +156,49 @@ class Run:
         for path in {self.checkpoint(e) for e in range(1, epoch - self.keep + 1)} - kept:
             Path(path).unlink(missing_ok=True)
 
-    def write_config(self, config: Config) -> None:
+    @property
+    def record_path(self) -> str:
+        """Path of the record of the run's trainings."""
+        return os.path.join(self.log_dir, RECORD)
+
+    def write_config(self, config: Config, class_names: Sequence[str] = ()) -> None:
         """Write `config.json` beside the checkpoints, with the settings that JSON can hold.
 
         An existing `config.json` that does not hold the settings of a Config is not changed.
+
+        Args:
+            config: the Config.
+            class_names: the names of the classes 1 to K, for a Config without CLASS_NAMES.
         """
         if self.is_custom or not _is_config_or_absent(self.config_path):
             return
-        text = json.dumps(config.json_values(), indent=2)
-        write_text(self.config_path, text + "\n")
+        values = config.json_values()
+        if class_names and class_names_of(config) is None:
+            values["CLASS_NAMES"] = list(class_names)
+        write_text(self.config_path, json.dumps(values, indent=2) + "\n")
+
+    def write_record(self, epochs: int) -> None:
+        """Add an entry to `run.json`: how this training was started, and `notes`; write the split.
+
+        Args:
+            epochs: the epoch that it is to end with.
+        """
+        if self.is_custom:
+            return
+        entry = {
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "command": shlex.join(sys.argv),
+            "folder": os.getcwd(),
+            "backend": keras.backend.backend(),
+            "versions": _versions(),
+            "epochs": [self.epoch + 1, epochs],
+            **self.notes,
+        }
+        entries = [*read_record(self.log_dir), entry]
+        write_text(self.record_path, json.dumps(entries, indent=2) + "\n")
+        if self.split is not None:
+            path = os.path.join(self.log_dir, SPLIT)
+            write_text(path, json.dumps(self.split, indent=1) + "\n")
 
     def choose(self, log_dir: str | None = None, checkpoint_path: str | None = None) -> None:
         """Use a folder or a pattern that other code chose."""
@@ -183,6 +233,28 @@ class Run:
                 folder,
             )
             self._move_to(folder)
+
+
+def read_record(log_dir: PathLike) -> list[dict[str, Any]]:
+    """The entries of a run's `run.json`, the first training first; [] if there is none."""
+    path = os.path.join(log_dir, RECORD)
+    if not os.path.isfile(path):
+        return []
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} is no record of a run, which is a list of objects; move it away.")
+    return entries
+
+
+def _versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that results depend on."""
+    versions = {"python": platform.python_version(), "mrcnn": mrcnn.__version__}
+    for name in ("keras", keras.backend.backend(), "numpy"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a build without metadata
+            versions[name] = "unknown"
+    return versions
 
 
 # New runs of this process without a folder yet, so that two models built in the same minute get
@@ -256,6 +328,35 @@ def find_last(model_dir: PathLike, name: str | None) -> str:
         f"no checkpoint of a run named {name!r} in {Path(model_dir)}; train first, or name a "
         "weight file."
     )
+
+
+def find_weights(folder: PathLike) -> str | None:
+    """The best weights in a run's folder, else its last checkpoint that is whole; None without."""
+    best = sorted(Path(folder).glob("mask_rcnn_*_best.h5"))
+    for path in [*best, *_checkpoints_of_any(Path(folder))]:
+        try:
+            with hdf5.open_weights(path):
+                return str(path)
+        except ValueError as error:
+            logger.warning("a damaged weight file is passed over: %s", error)
+    return None
+
+
+def runs_in(folder: PathLike) -> list[str]:
+    """The folders of runs of any name inside a folder, the last run first."""
+    began = re.compile(f".*{_BEGAN}")
+    found = []
+    for path in Path(folder).glob("*"):
+        match = began.fullmatch(path.name)
+        if match and path.is_dir():
+            found.append((match["minute"], int(match["number"] or 1), str(path)))
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def _checkpoints_of_any(folder: Path) -> list[Path]:
+    named = re.compile(r"mask_rcnn_.*_(?P<epoch>\d+)\.h5")
+    found = [(match, path) for path in folder.iterdir() if (match := named.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match["epoch"]), path) for match, path in found)][::-1]
 
 
 def _run_folders(model_dir: PathLike, run_name: str) -> list[Path]:

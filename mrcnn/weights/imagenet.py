@@ -27,6 +27,11 @@ _KERAS_RESNET_EPSILON = 1.001e-5
 _KERAS_RESNET_LAYER = re.compile(r"conv([2-5])_block(\d{1,2})_([0-3])_(conv|bn)")
 
 
+def cache_folder() -> Path:
+    """The folder of downloaded weights, `models` in Keras' cache: `KERAS_HOME`, or `~/.keras`."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
 def get_imagenet_weights(architecture: object) -> str:
     """Path of Keras' ImageNet weights without the classifier.
 
@@ -48,8 +53,7 @@ def get_imagenet_weights(architecture: object) -> str:
         )
     checksums = _IMAGENET_MD5[architecture]
     name = f"{architecture}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    path = cache / "models" / name
+    path = cache_folder() / name
     if path.exists():
         _compare_checksum(path, checksums)
         return str(path)
@@ -58,8 +62,8 @@ def get_imagenet_weights(architecture: object) -> str:
         return keras.utils.get_file(
             name,
             _IMAGENET_URL + name,
-            cache_dir=str(cache),
-            cache_subdir="models",
+            cache_dir=str(path.parent.parent),
+            cache_subdir=path.parent.name,
             file_hash=checksums[0],
         )
     except Exception as error:  # get_file reports a failed download as a bare Exception

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from mrcnn.files import written_beside
 from mrcnn.types import PathLike
 from mrcnn.weights.by_name import LoadReport
+from mrcnn.weights.imagenet import cache_folder
 from mrcnn.weights.layers import CLASS_LAYERS
 
+COCO_FILE = "mask_rcnn_coco.h5"
 COCO_MODEL_URL = "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5"
 # The classes of COCO and the background.
 COCO_CLASS_COUNT = 81
@@ -33,7 +35,7 @@ class ModelOfRuns(Protocol):
 
 
 def load_start_weights(
-    model: ModelOfRuns, start: PathLike, coco_path: PathLike = "mask_rcnn_coco.h5"
+    model: ModelOfRuns, start: PathLike, coco_path: PathLike = COCO_FILE
 ) -> LoadReport | None:
     """Load the weights that a command line names with `--weights` or `--model`.
 
@@ -75,6 +77,16 @@ def load_start_weights(
         path = os.fspath(start)
     print("Loading weights", path)
     return model.load_weights(path, by_name=True, exclude=exclude)
+
+
+def coco_weights_path() -> str:
+    """Where the released COCO weights are, or where a download puts them.
+
+    That is the current folder if they are there, else the folder of Keras' own downloads.
+    """
+    if os.path.isfile(COCO_FILE):
+        return COCO_FILE
+    return os.path.join(cache_folder(), COCO_FILE)
 
 
 def download_trained_weights(coco_model_path: PathLike, verbose: int = 1) -> None:

@@ -22,10 +22,9 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +37,13 @@ from mrcnn import quiet  # noqa: E402
 from mrcnn.config import Config  # noqa: E402
 from mrcnn.data.dataset import read_image  # noqa: E402
 from mrcnn.data.formats.via import ViaDataset  # noqa: E402
+from mrcnn.data.videos import (  # noqa: E402
+    VIDEO_CODECS,
+    batches,
+    is_url,
+    open_video,
+    video_writer,
+)
 from mrcnn.files import written_beside  # noqa: E402
 from mrcnn.types import PathLike  # noqa: E402
 
@@ -49,7 +55,6 @@ DEFAULT_LOGS_DIR = os.path.join(ROOT_DIR, "logs")
 
 ANNOTATIONS = "via_region_data.json"
 # Codecs that OpenCV's own builds can write.
-VIDEO_CODECS = {".avi": "MJPG", ".mp4": "mp4v"}
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
 # The parsed command line, for `train(model)`; None if this file is imported.
@@ -273,7 +278,7 @@ def open_image(image_path: str) -> np.ndarray:
     Raises:
         OSError: it cannot be read; the message names the path or URL.
     """
-    if not _is_url(image_path):
+    if not is_url(image_path):
         return read_image(image_path)
     try:
         with urllib.request.urlopen(image_path, timeout=60) as response:
@@ -288,10 +293,6 @@ def open_image(image_path: str) -> np.ndarray:
             return read_image(path)
         except (OSError, ValueError) as error:
             raise OSError(f"{image_path} is not an image that can be read: {error}") from error
-
-
-def _is_url(path: str) -> bool:
-    return urllib.parse.urlparse(path).scheme in ("http", "https")
 
 
 def splash_video(model: MaskRCNN, video_path: str, output: PathLike) -> None:
@@ -313,74 +314,6 @@ def splash_video(model: MaskRCNN, video_path: str, output: PathLike) -> None:
         print()  # the progress bar ends its line only when it is complete
     if done < (count or 0):
         print(f"{video_path} says it has {count} frames; {done} could be read.")
-
-
-def open_video(video_path: str) -> tuple[Iterator[np.ndarray], float, int | None]:
-    """A video's frames `[H, W, 3]` uint8 RGB, frames per second, and number of frames if known.
-
-    Raises:
-        OSError: OpenCV cannot read the video, or none of its frames.
-    """
-    import cv2
-
-    if not _is_url(video_path) and not os.path.isfile(video_path):
-        raise FileNotFoundError(f"{video_path} does not exist.")
-    capture = cv2.VideoCapture(video_path)
-    is_read, first = capture.read()
-    if not is_read:
-        raise OSError(f"{video_path} cannot be opened as a video: OpenCV reads no frame of it.")
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    if not rate > 0:
-        print("The frame rate is unknown; 25 frames per second are taken.")
-        rate = 25.0
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    return _frames(capture, first), rate, count if count > 0 else None
-
-
-def _frames(capture: Any, frame: np.ndarray) -> Iterator[np.ndarray]:
-    """The frame already read and all that follow, as RGB."""
-    is_read = True
-    while is_read:
-        yield np.ascontiguousarray(frame[..., ::-1])
-        is_read, frame = capture.read()
-    capture.release()
-
-
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Consecutive lists of `size` items; the last may be shorter."""
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-@contextmanager
-def video_writer(path: PathLike, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that adds a frame `[H, W, 3]` uint8 RGB to a video; the first sets the size.
-
-    Raises:
-        OSError: OpenCV cannot write the file.
-    """
-    import cv2
-
-    codec = VIDEO_CODECS[Path(path).suffix.lower()]
-    writer = cv2.VideoWriter()
-
-    def write(frame: np.ndarray) -> None:
-        if not writer.isOpened():
-            size = frame.shape[1], frame.shape[0]
-            if not writer.open(str(path), cv2.VideoWriter_fourcc(*codec), rate, size):
-                raise OSError(f"{path} cannot be written as a video ({codec}) by this OpenCV.")
-        writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-    try:
-        yield write
-    finally:
-        writer.release()
 
 
 # ---- Command line --------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from mrcnn.detection.folder import in_shard
 from mrcnn.detection.result_files import read_jsonl
 from mrcnn.mask_rcnn import MaskRCNN
 from scripts import detect_folder as script
-from tests.tiny import CLASSES, TinyConfig, propose_anchors, random_rectangles
+from tests.tiny import CLASSES, TinyConfig, propose_anchors, random_rectangles, tiny_config
 
 COUNT = 7
 BROKEN = next(index for index in range(2) if in_shard("broken.png", index, 2))
@@ -137,7 +137,7 @@ def test_settings_and_names_are_those_beside_the_weights(run, tmp_path, weights,
     assert {d["category_name"] for r in found for d in r["detections"]} <= set("abc")
     printed = capsys.readouterr().out
     assert f"Settings are those of {run_folder / 'config.json'}" in printed
-    assert "does not use: MY_COLOURS, CLASS_NAMES" in printed
+    assert "does not use: MY_COLOURS" in printed
 
 
 def test_a_first_try_with_wrong_weights_does_not_block_the_right_ones(run, tmp_path, weights):
@@ -169,12 +169,8 @@ def parsed(*arguments):
     return script.parse_arguments(["folder", "--output", "out", "--weights", *arguments])
 
 
-def test_classes_are_coco_s_names_or_those_of_an_annotation_file(tmp_path):
-    categories = script.load_classes(parsed("coco"))
-    assert len(categories) == 80
-    assert categories[0] == (1, "person") and categories[-1] == (90, "toothbrush")
-    assert script.load_classes(parsed("w.h5")) == categories
-    assert script.load_classes(parsed("w.h5", "--config", "c.json")) is None
+def test_classes_are_those_of_the_line_or_of_an_annotation_file(tmp_path):
+    assert script.load_classes(parsed("coco")) is None
     assert script.load_classes(parsed("w.h5", "--classes", "a b", "c")) == [(1, "a b"), (2, "c")]
     path = tmp_path / "instances.json"
     content = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "x"}]}
@@ -183,18 +179,24 @@ def test_classes_are_coco_s_names_or_those_of_an_annotation_file(tmp_path):
     assert script.load_classes(parsed("w.h5", "--classes", str(path))) == [(3, "y"), (7, "x")]
 
 
-def test_the_configuration_follows_file_flags_and_classes(tmp_path, capsys):
-    config = script.load_config(parsed("w.h5", "--classes", "a", "b"), [(1, "a"), (2, "b")])
-    assert config.NUM_CLASSES == 3 and config.BATCH_SIZE == 2
-    path = tmp_path / "c.json"
-    path.write_text('{"IMAGE_RESIZE_MODE": "crop", "GPU_COUNT": 2, "DETECTION_MAX_INSTANCES": 5}')
-    flags = ("--config", str(path), "--batch-size", "3", "--min-confidence", "0.25")
-    config = script.load_config(parsed("w.h5", *flags), None)
-    assert (config.BATCH_SIZE, config.DETECTION_MIN_CONFIDENCE) == (3, 0.25)
-    assert (config.IMAGE_RESIZE_MODE, config.DETECTION_MAX_INSTANCES) == ("pad64", 5)
-    assert "pad64" in capsys.readouterr().out
+def test_the_category_ids_of_an_annotation_file_are_kept(tmp_path, weights):
+    path = tmp_path / "instances.json"
+    categories = [{"id": 10 * i, "name": name} for i, name in enumerate("xyz", start=1)]
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    trained = script.load_trained(parsed(weights, "--classes", str(path)))
+    assert trained.classes == [(10, "x"), (20, "y"), (30, "z")]
+    assert trained.config.NUM_CLASSES == 4
+
+
+def test_the_configuration_follows_the_flags(capsys):
+    config = tiny_config(IMAGE_RESIZE_MODE="crop", GPU_COUNT=2, IMAGES_PER_GPU=1)
+    flags = ("--batch-size", "3", "--min-confidence", "0.25")
+    changed = script.config_for(parsed("w.h5", *flags), config)
+    assert (changed.BATCH_SIZE, changed.DETECTION_MIN_CONFIDENCE) == (3, 0.25)
+    assert changed.IMAGE_RESIZE_MODE == "pad64" and "pad64" in capsys.readouterr().out
+    assert script.config_for(parsed("w.h5"), config).BATCH_SIZE == 2
     with pytest.raises(ValueError, match="IMAGES_PER_GPU is 0"):
-        script.load_config(parsed("w.h5", "--classes", "a", "--batch-size", "0"), [(1, "a")])
+        script.config_for(parsed("w.h5", "--batch-size", "0"), config)
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "a/b", "0/0"])
@@ -251,31 +253,6 @@ def test_an_output_of_another_kind_is_refused(run, output, kind, tmp_path):
 )
 def test_outputs_that_are_taken(output, kind, path):
     assert script.output_path(output, kind) == path
-
-
-def test_an_unknown_name_in_a_file_of_differences_is_an_error(tmp_path):
-    (tmp_path / "c.json").write_text('{"DETECTION_MAX_INSTANCE": 5}')
-    with pytest.raises(ValueError, match="c.json: unknown setting .*MAX_INSTANCES"):
-        script.load_config(parsed("w.h5", "--config", str(tmp_path / "c.json")), None)
-
-
-def test_a_config_of_another_tool_beside_the_weights_is_left_alone(tmp_path):
-    (tmp_path / "config.json").write_text('{"log_dir": "logs"}')
-    assert script.settings_file(parsed(str(tmp_path / "w.h5"))) is None
-    assert script.settings_file(parsed("coco")) is None
-
-
-def test_classes_follow_from_a_configuration(capsys):
-    def classes(**settings):
-        return script.classes_of(type("Own", (TinyConfig,), settings)())
-
-    assert classes(CLASS_NAMES=["BG", "a", "b", "c"]) == [(1, "a"), (2, "b"), (3, "c")]
-    assert classes(CLASS_NAMES=("a", "b", "c")) == [(1, "a"), (2, "b"), (3, "c")]
-    assert classes(NAME="coco", NUM_CLASSES=81)[-1] == (90, "toothbrush")
-    assert not capsys.readouterr().out
-    for numbered in ({}, {"CLASS_NAMES": ["a"]}, {"CLASS_NAMES": "abc"}):
-        assert classes(**numbered) == [(1, "1"), (2, "2"), (3, "3")]
-        assert "called by their numbers" in capsys.readouterr().out
 
 
 # ---- Killed --------------------------------------------------------------------------------------

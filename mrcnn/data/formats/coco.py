@@ -17,17 +17,26 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import json
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mrcnn import files
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.formats.data_folders import (
+    FileNames,
+    check_class_names,
+    copy_image,
+    start_folder,
+)
 from mrcnn.data.formats.image_folder import find_images, stored_size
+from mrcnn.data.formats.objects import LabelledImage, LabelledObject
+from mrcnn.data.formats.outlines import drawn_or_exact
 from mrcnn.data.formats.problems import Problems, outline, problem_of_image_size, quoted
 from mrcnn.data.formats.segmentation import (
     decode_counts as decode_counts,
@@ -37,6 +46,7 @@ from mrcnn.data.formats.segmentation import (
     segmentation_to_mask,
     segmentation_to_rle,
 )
+from mrcnn.geometry.rle import encode_masks
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
@@ -51,6 +61,8 @@ PARTS = ("images", "annotations", "categories")
 _LARGE = 2**24
 # Ids are stored in arrays of 64 bits.
 _LARGEST_ID = 2**63 - 1
+# Larger files are not read as a whole to find out what they are.
+_LOOKED_AT = 20_000_000
 # At least this many suspicious objects, or more than half of all, cause a warning.
 _DOZEN = 12
 
@@ -181,6 +193,43 @@ class CocoFormatDataset(Dataset):
             class_ids[i] = -class_id if annotation["iscrowd"] else class_id
         drawn = masks.any(axis=(0, 1))
         return (masks, class_ids) if drawn.all() else (masks[:, :, drawn], class_ids[drawn])
+
+    def load_rings(self, image_id: int) -> list[np.ndarray | None]:
+        """The polygons as they were drawn, for the objects that `load_mask` returns.
+
+        Returns:
+            A ring `[K, (x, y)]` float64 for an object that is one polygon; None for other objects.
+        """
+        info = self.image_info[image_id]
+        size = info["height"], info["width"]
+        segmentations = [one["segmentation"] for one in info.get("annotations", ())]
+        return [
+            _ring(segmentation)
+            for segmentation in segmentations
+            if segmentation_to_mask(segmentation, *size).any()
+        ]
+
+
+def _ring(segmentation: list | dict) -> np.ndarray | None:
+    if isinstance(segmentation, list) and len(segmentation) == 1:
+        return np.array(segmentation[0], np.float64).reshape(-1, 2)
+    return None
+
+
+def is_coco(path: PathLike) -> bool:
+    """Whether this is a JSON file in COCO's format; of a large file, only the ends are read."""
+    try:
+        size = os.path.getsize(path)
+        if os.fspath(path).lower().endswith(".json") and size > _LOOKED_AT:
+            with open(path, "rb") as file:
+                start = file.read(_LOOKED_AT)
+                file.seek(-_LOOKED_AT, os.SEEK_END)
+                ends = start + file.read()
+            return sum(f'"{part}"'.encode() in ends for part in PARTS) >= 2
+        content = files.read_json(path)
+        return isinstance(content, dict) and all(isinstance(content.get(p), list) for p in PARTS)
+    except (OSError, ValueError):
+        return False
 
 
 # ---- Reading and checking ------------------------------------------------------------------------
@@ -591,3 +640,75 @@ def _is_normalised(segmentation: list | dict) -> bool:
 def _are_many(some: list, total: int, usual: float = 0.01) -> bool:
     """Are these more than half of all, or at least a dozen and at least the usual share?"""
     return len(some) > total / 2 or len(some) >= max(_DOZEN, total * usual)
+
+
+# ---- Writing -------------------------------------------------------------------------------------
+
+
+def write_coco(
+    images: Iterable[LabelledImage], class_names: Sequence[str], folder: PathLike
+) -> list[str]:
+    """Write `annotations.json` and `images/`.
+
+    An object is a polygon as it was drawn, or polygons along the edges of its pixels, if
+    pycocotools draws its mask from them; otherwise, and for a crowd, run lengths.
+
+    Args:
+        images: the images; class_names: all classes, in their order.
+        folder: a new or empty folder.
+
+    Returns:
+        One sentence for each kind of thing that the format cannot hold: none.
+
+    Raises:
+        ValueError: the folder is not empty, or class names that are no different lines.
+    """
+    folder = start_folder(folder)
+    check_class_names(class_names, folder)
+    numbers = {name: number for number, name in enumerate(class_names, start=1)}
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names = FileNames()
+    for image_id, image in enumerate(images, start=1):
+        stem, ending = names.pick(image)
+        copy_image(image, folder / "images" / f"{stem}{ending}")
+        size = {"height": image.height, "width": image.width}
+        entries.append({"id": image_id, "file_name": f"{stem}{ending}", **size})
+        for labelled in image.objects:
+            ids = {"id": 1 + len(annotations), "image_id": image_id}
+            annotations.append({**ids, **_entry(labelled, numbers[labelled.class_name])})
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    content = {"images": entries, "annotations": annotations, "categories": categories}
+    files.write_text(folder / "annotations.json", json.dumps(content, ensure_ascii=False))
+    return []
+
+
+def _entry(labelled: LabelledObject, category_id: int) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    (rle,) = encode_masks(labelled.mask[:, :, None])
+    return {
+        "category_id": category_id,
+        "iscrowd": int(labelled.is_crowd),
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "area": int(coco_mask.area(rle)),
+        "segmentation": rle if labelled.is_crowd else _polygons(labelled) or rle,
+    }
+
+
+def _polygons(labelled: LabelledObject) -> list[list[float]] | None:
+    """Polygons that pycocotools draws as the object's mask; None if there are none."""
+    size = labelled.mask.shape
+
+    def draw(rings: Iterable[np.ndarray]) -> np.ndarray:
+        lists = [ring.ravel().tolist() for ring in rings]
+        return segmentation_to_mask(lists, *size).astype(bool)
+
+    parts = drawn_or_exact(labelled, lambda ring: draw([ring]))
+    rings = [part.ring for part in parts]
+    if any(part.holes for part in parts):
+        return None
+    is_drawn = labelled.ring is not None and rings[0] is labelled.ring
+    if not is_drawn and not np.array_equal(draw(rings), labelled.mask):
+        return None
+    return [ring.ravel().tolist() for ring in rings]

@@ -20,7 +20,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.objects import LabelledImage
 from mrcnn.data.formats.problems import Problems, quoted
 from mrcnn.data.image_files import IMAGE_ENDINGS
-from mrcnn.files import write_text, written_beside
+from mrcnn.files import check_new_folder, write_text, written_beside
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
@@ -268,14 +268,7 @@ def start_folder(folder: PathLike) -> Path:
     Raises:
         ValueError: it is not empty; NotADirectoryError: it is a file.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; name a new or empty folder.")
-    if folder.is_dir() and (inside := os.listdir(folder)):
-        raise ValueError(
-            f"{folder} is not empty: it has {listed(sorted(inside), 3)}; name a new or empty "
-            "folder."
-        )
+    folder = check_new_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -307,3 +300,30 @@ def crowds_left_out(count: int, format_name: str) -> list[str]:
         return []
     crowds = "1 crowd is" if count == 1 else f"{count:,} crowds are"
     return [f"{crowds} left out: {format_name} has no crowds."]
+
+
+def bridges(count: int, format_name: str) -> list[str]:
+    """The sentence about parts and holes that were joined; none without."""
+    if not count:
+        return []
+    objects = "1 object has" if count == 1 else f"{count:,} objects have"
+    return [
+        f"{objects} parts or holes: {format_name} has one polygon per object, so bridges without "
+        "width join them."
+    ]
+
+
+def classes_left_out(
+    class_names: Sequence[str], used: Iterable[str], format_name: str
+) -> list[str]:
+    """The sentence about classes without objects, for a format without a list of classes."""
+    used = set(used)
+    unused = [name for name in class_names if name not in used]
+    if not unused:
+        return []
+    classes = "The class" if len(unused) == 1 else "The classes"
+    verb = "is" if len(unused) == 1 else "are"
+    return [
+        f"{classes} {listed(unused)} without objects {verb} left out: {format_name} has no list of "
+        "classes."
+    ]

@@ -17,7 +17,7 @@ _MOST_CROSSINGS = 20_000_000
 
 
 def polygon_to_mask(
-    xs: Sequence[float], ys: Sequence[float], height: int, width: int
+    xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """The pixels whose centre lies in a polygon or on its outline.
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # imported in the functions that use it: pandas is optional
 logger = logging.getLogger("mrcnn")
 
 BOX_COLUMNS = ("bbox_xmin", "bbox_ymin", "bbox_xmax", "bbox_ymax")
+_PARQUET = b"PAR1"
 COLUMNS = ("object_id", "labels", *BOX_COLUMNS)
 # A box may end at the last pixel or at the pixel after it; both agree with a mask.
 TOLERANCE = 1.0
@@ -150,6 +151,26 @@ class TableDataset(Dataset):
 
 
 # ---- The table -----------------------------------------------------------------------------------
+
+
+def is_table(path: PathLike) -> bool:
+    """Whether this is a parquet file with the columns of such a table; its name does not count."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != _PARQUET:
+                return False
+        import pyarrow.parquet
+
+        return set(COLUMNS) <= set(pyarrow.parquet.read_schema(path).names)
+    except (ImportError, OSError, ValueError):
+        return False
+
+
+def numbered_classes(path: PathLike) -> list[str]:
+    """Names for the labels of a table that names no classes: "1", "2", ..."""
+    labels = _as_numbers(_read_parquet(path))["labels"]
+    most = labels.max() if len(labels) else 0
+    return [str(label) for label in range(1, 1 + int(most if most == most else 0))] or ["1"]
 
 
 def read_table(path: PathLike, num_labels: int, skip_invalid: bool = False) -> pandas.DataFrame:

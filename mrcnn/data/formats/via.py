@@ -12,15 +12,27 @@ image as it is stored. `shapes` says which pixels a shape covers.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.formats.data_folders import (
+    FileNames,
+    bridges,
+    check_class_names,
+    classes_left_out,
+    copy_image,
+    crowds_left_out,
+    start_folder,
+)
 from mrcnn.data.formats.image_folder import find_images, size_and_rotation
+from mrcnn.data.formats.objects import LabelledImage, LabelledObject
+from mrcnn.data.formats.outlines import drawn_or_exact, joined
 from mrcnn.data.formats.problems import (
     Problems,
     is_coordinate,
@@ -29,12 +41,14 @@ from mrcnn.data.formats.problems import (
     quoted,
 )
 from mrcnn.data.formats.shapes import ellipse_reach, ellipse_to_mask, polygon_to_mask
-from mrcnn.files import read_json
+from mrcnn.files import read_json, write_text
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
+VIA_FILE = "via_region_data.json"
+WRITTEN_ATTRIBUTE = "class"
 # Shapes with an area, and what describes them; theta, of an ellipse in VIA 2, may be missing.
 SHAPES = {
     "polygon": ("all_points_x", "all_points_y"),
@@ -43,6 +57,8 @@ SHAPES = {
     "circle": ("cx", "cy", "r"),
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
+# Attributes that are the class if a region has others too.
+_USUAL_ATTRIBUTES = ("class", "label", "category", "name", "type", "object")
 _LENGTHS = ("width", "height", "r", "rx", "ry")
 Entry = dict[str, Any]
 
@@ -146,6 +162,18 @@ class ViaDataset(Dataset):
         masks = masks if drawn.all() else masks[drawn]
         return np.moveaxis(masks, 0, -1), np.array(class_ids, np.int32)[drawn]
 
+    def load_rings(self, image_id: int) -> list[np.ndarray | None]:
+        """The polygons as they were drawn, for the objects that `load_mask` returns.
+
+        Returns:
+            A ring `[K, (x, y)]` float64 in pixels, where pixel i covers i to i + 1, for a polygon
+            or rectangle; None for other shapes.
+        """
+        info = self.image_info[image_id]
+        size = info["height"], info["width"]
+        shapes = info.get("shapes", ())
+        return [_ring(shape) for shape in shapes if shape_to_mask(shape, *size).any()]
+
     def _classes(
         self,
         entries: list[Entry],
@@ -173,6 +201,54 @@ class ViaDataset(Dataset):
                 f"{path}: classes is {names}, and the source {source!r} has {known} already."
             )
         return names
+
+
+def is_via(path: PathLike) -> bool:
+    """Whether this is a JSON file of VIA 1 or 2."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    entries = content.get("_via_img_metadata", content)
+    return isinstance(entries, dict) and any(
+        _has_name(entry) and "regions" in entry for entry in entries.values()
+    )
+
+
+def class_attribute(path: PathLike) -> str | None:
+    """The region attribute that is the class: the only one that all regions have a value of.
+
+    Attributes that tools call so by default go before others. None: no attribute has values.
+
+    Raises:
+        ValueError: there are several, or none that all regions have.
+    """
+    attributes = [
+        region.get("region_attributes", {})
+        for entry in read_via(path, skip_invalid=True)
+        for region in entry["regions"]
+    ]
+    names = list(dict.fromkeys(name for found in attributes for name in found))
+    counts = {name: sum(bool(_label(found.get(name))) for found in attributes) for name in names}
+    valued = [name for name in names if counts[name]]
+    complete = [name for name in valued if counts[name] == len(attributes)]
+    usual = [name for name in complete if name.lower() in _USUAL_ATTRIBUTES]
+    if not valued:
+        return None
+    if len(complete) == 1 or len(usual) == 1:
+        return (usual or complete)[0]
+    if complete:
+        raise ValueError(
+            f"{path}: the regions have the attributes {listed(complete)}; name the one that is the "
+            "class (--attribute)."
+        )
+    raise ValueError(
+        f"{path}: no attribute has a value in all {len(attributes)} regions; "
+        + ", ".join(f"{name} has one in {counts[name]}" for name in valued)
+        + "."
+    )
 
 
 # ---- Reading and checking ------------------------------------------------------------------------
@@ -452,3 +528,89 @@ def _ellipse(shape: dict[str, Any]) -> tuple[float, float, float, float, float]:
     """cx, cy, rx, ry, theta."""
     rx, ry = (shape["r"],) * 2 if shape["name"] == "circle" else (shape["rx"], shape["ry"])
     return shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0.0)
+
+
+def _ring(shape: dict[str, Any]) -> np.ndarray | None:
+    """The ring of a polygon or rectangle; VIA's coordinates are centres of pixels."""
+    if shape["name"] in ("circle", "ellipse"):
+        return None
+    return np.stack(_corners(shape), axis=1).astype(np.float64) + 0.5
+
+
+# ---- Writing -------------------------------------------------------------------------------------
+
+
+def write_via(
+    images: Iterable[LabelledImage], class_names: Sequence[str], folder: PathLike
+) -> list[str]:
+    """Write `via_region_data.json` of VIA 2 beside copies of the images.
+
+    An object is one polygon: as it was drawn, or half a pixel around its pixels. Parts and holes
+    are joined by bridges without width. The class is the attribute `class`.
+
+    Args:
+        images: the images; class_names: all classes, in their order.
+        folder: a new or empty folder.
+
+    Returns:
+        One sentence for each kind of thing that the format cannot hold.
+
+    Raises:
+        ValueError: the folder is not empty, or class names that are no different lines.
+    """
+    folder = start_folder(folder)
+    check_class_names(class_names, folder)
+    names, entries = FileNames(), {}
+    crowds = bridged = empty = 0
+    used: set[str] = set()
+    for image in images:
+        stem, ending = names.pick(image)
+        file = folder / f"{stem}{ending}"
+        copy_image(image, file)
+        kept = [labelled for labelled in image.objects if not labelled.is_crowd]
+        crowds += len(image.objects) - len(kept)
+        empty += not kept
+        regions = []
+        for labelled in kept:
+            region, is_bridged = _region(labelled)
+            regions.append(region)
+            bridged += is_bridged
+            used.add(labelled.class_name)
+        size = file.stat().st_size
+        entries[f"{file.name}{size}"] = {
+            "filename": file.name,
+            "size": size,
+            "regions": regions,
+            "file_attributes": {},
+        }
+    write_text(folder / VIA_FILE, json.dumps(entries, ensure_ascii=False))
+    return [
+        *crowds_left_out(crowds, "VIA"),
+        *bridges(bridged, "VIA"),
+        *classes_left_out(class_names, used, "VIA"),
+        *_empty_sentences(empty),
+    ]
+
+
+def _region(labelled: LabelledObject) -> tuple[dict[str, Any], bool]:
+    """The region of an object, and whether it has bridges."""
+    size = labelled.mask.shape
+    parts = drawn_or_exact(
+        labelled, lambda ring: polygon_to_mask(ring[:, 0] - 0.5, ring[:, 1] - 0.5, *size)
+    )
+    xs, ys = (joined(parts) - 0.5).T.tolist()
+    shape = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
+    region = {
+        "shape_attributes": shape,
+        "region_attributes": {WRITTEN_ATTRIBUTE: labelled.class_name},
+    }
+    return region, len(parts) > 1 or bool(parts[0].holes)
+
+
+def _empty_sentences(empty: int) -> list[str]:
+    if not empty:
+        return []
+    images = "1 image without objects counts" if empty == 1 else (
+        f"{empty:,} images without objects count"
+    )  # fmt: skip
+    return [f"{images} as not labelled: VIA does not tell them apart."]

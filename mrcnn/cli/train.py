@@ -1,0 +1,248 @@
+"""`mrcnn train`: from labelled images to weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mrcnn.cli import options
+from mrcnn.cli.console import load_keras, table
+
+if TYPE_CHECKING:
+    from mrcnn.data.dataset import Dataset
+    from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.training.recipe import Stage
+
+AUGMENTATIONS = ("none", "flip", "turn")
+# The columns of the table at the end.
+TABLE = {
+    "epoch": "epoch",
+    "loss": "loss",
+    "val_loss": "val loss",
+    "bbox_AP": "box AP",
+    "segm_AP": "mask AP",
+}
+
+EPILOG = """\b
+Example:
+    mrcnn train leaves --val more_leaves --epochs 20
+    mrcnn train annotations.json --images photos --weights imagenet --set IMAGE_MAX_DIM=512
+
+DATA is a file or a folder of labels in one of the formats of mrcnn convert --help; the format is
+found out from its content.
+
+The run's folder, such as logs/leaves20260101T0000, gets the weights of the last two epochs and of
+the best one, config.json, run.json (command, versions, data), split.json (which images were held
+back), coco_ap.csv, curves.png, pictures of six validation images, and events for TensorBoard.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--val", "val_data", type=options.PATH, metavar="DATA", help="Labels to validate on.")
+@click.option(
+    "--split",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Without --val: share of the images that is held back to validate on; 0 for none.",
+)
+@options.labels
+@click.option(
+    "--weights",
+    default="coco",
+    show_default=True,
+    metavar="random|imagenet|coco|last|FILE",
+    help="Weights to start from; last resumes the last run of this name.",
+)
+@click.option("--layers", help="heads, 3+, 4+, 5+, all, or a regular expression of layer names.")
+@click.option("--epochs", type=click.IntRange(1), help="Default: as many as make 2000 steps.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images per step. Default: 2.")
+@click.option(
+    "--augmentation",
+    type=click.Choice(AUGMENTATIONS),
+    default="flip",
+    show_default=True,
+    help="flip: left and right; turn: also up and down and by quarter turns.",
+)
+@click.option("--name", help="Name of the run. Default: that of DATA.")
+@click.option(
+    "--logs", type=options.PATH, default="logs", show_default=True, help="Folder of all runs."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@options.settings
+@options.debug
+def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int:
+    """Train on labelled images.
+
+    A Config for small data is made from the images; --config and --set change it.
+    """
+    from mrcnn.data.formats.find import open_labels
+    from mrcnn.data.split import split_images
+
+    given = {key: chosen[key] for key in ("images", "classes", "attribute", "skip_invalid")}
+    whole = open_labels(data, chosen["format_name"], **given)
+    if val_data is not None:
+        # The images of the validation set are beside its own labels.
+        others = {**given, "images": None, "classes": list_of_classes(whole)}
+        train_set, val_set = whole, open_labels(val_data, chosen["format_name"], **others)
+    elif split:
+        train_set, val_set = split_images(whole, split, chosen["seed"])
+    else:
+        train_set, val_set = whole, None
+    notes = {
+        "data": os.path.abspath(data),
+        "val": val_data and os.path.abspath(val_data),
+        "split": split if val_data is None else None,
+        "seed": chosen["seed"],
+        "weights": chosen["weights"],
+    }
+    click.echo(_described(train_set, val_set))
+    return _train(train_set, val_set, chosen["name"] or name_of(data), notes, chosen)
+
+
+def list_of_classes(dataset: Dataset) -> list[str]:
+    """The names of a data set's classes, without the background."""
+    return [str(info["name"]) for info in dataset.class_info[1:]]
+
+
+def name_of(data: Path) -> str:
+    """A name for a run from the path of its data: `leaves` for `my/leaves/annotations.json`."""
+    path = data.resolve()
+    name = path.parent.name if path.is_file() else path.name
+    return re.sub(r"[^\w.-]+", "_", name) or "run"
+
+
+def _described(train_set: Dataset, val_set: Dataset | None) -> str:
+    names = list_of_classes(train_set)
+    held = "none" if val_set is None else f"{len(val_set.image_ids)} images"
+    return (
+        f"Training on {len(train_set.image_ids)} images, validation on {held}; "
+        f"{'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
+    )
+
+
+def _train(
+    train_set: Dataset,
+    val_set: Dataset | None,
+    name: str,
+    notes: dict[str, Any],
+    chosen: dict[str, Any],
+) -> int:
+    load_keras()
+    import keras
+
+    from mrcnn import report
+    from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.training.recipe import next_stages, recipe_for
+    from mrcnn.weights.start import coco_weights_path, load_start_weights
+
+    recipe = recipe_for(
+        train_set,
+        val_set,
+        name,
+        chosen["weights"],
+        chosen["epochs"],
+        chosen["layers"],
+        chosen["batch_size"],
+    )
+    options.change(recipe.config, chosen["config_file"], chosen["assignments"])
+    for reason in recipe.reasons:
+        click.echo(f"- {reason}")
+    keras.utils.set_random_seed(chosen["seed"])
+    model = MaskRCNN("training", recipe.config, os.fspath(chosen["logs"]))
+    load_start_weights(model, chosen["weights"], coco_weights_path())
+    stages = next_stages(recipe.stages, model.epoch)
+    if not stages:
+        click.echo(f"Nothing is left to train: {model.epoch} epochs are done.")
+        return 0
+    model.training_run.notes = notes
+    if notes["split"] and val_set is not None:
+        model.training_run.split = {
+            part: [str(dataset.image_info[i]["id"]) for i in dataset.image_ids]
+            for part, dataset in (("train", train_set), ("val", val_set))
+        }
+    first_epoch = model.epoch + 1
+    logs = _run_stages(model, stages, train_set, val_set, chosen)
+    if val_set is not None:
+        _write_pictures(model, val_set)
+    if report.write_curves(model.log_dir, os.path.join(model.log_dir, "curves.png")):
+        click.echo(f"Curves: {os.path.join(model.log_dir, 'curves.png')}")
+    rows = report.epoch_table(logs, model.training_run.figures_path, first_epoch)
+    columns = [name for name in TABLE if any(name in row for row in rows)]
+    click.echo(
+        table(
+            [TABLE[name] for name in columns],
+            [[_cell(name, row.get(name)) for name in columns] for row in rows],
+        )
+    )
+    click.echo(f"Next: mrcnn detect {model.log_dir} IMAGES")
+    return 0
+
+
+def _run_stages(
+    model: MaskRCNN,
+    stages: list[Stage],
+    train_set: Dataset,
+    val_set: Dataset | None,
+    chosen: dict[str, Any],
+) -> list[dict[str, float]]:
+    """Train; returns Keras' logs of each epoch."""
+    from mrcnn.cli.epoch_lines import EpochLines
+    from mrcnn.training.callbacks import CocoEvaluation, StepLog
+
+    logs: list[dict[str, float]] = []
+    evaluation = [] if val_set is None else [CocoEvaluation(model, val_set)]
+    for stage in stages:
+        click.echo(f"Training {stage.layers} up to epoch {stage.end}")
+        history = model.train(
+            train_set,
+            val_set,
+            learning_rate=stage.learning_rate,
+            epochs=stage.end,
+            layers=stage.layers,
+            augmentation=_augmentation(chosen["augmentation"]),
+            custom_callbacks=[
+                *evaluation,
+                StepLog(model.log_dir),
+                EpochLines(stages[-1].end),
+            ],
+            seed=chosen["seed"],
+            verbose=0,
+        ).history
+        epochs = len(history.get("loss", ()))
+        logs += [{name: values[i] for name, values in history.items()} for i in range(epochs)]
+    return logs
+
+
+def _augmentation(name: str) -> Any:
+    """The augmenter of this name."""
+    if name == "none":
+        return None
+    import imgaug.augmenters as iaa
+
+    flip = iaa.Fliplr(0.5)
+    return flip if name == "flip" else iaa.Sequential([flip, iaa.Flipud(0.5), iaa.Rot90((0, 3))])
+
+
+def _write_pictures(model: MaskRCNN, val_set: Dataset) -> None:
+    """Pictures of validation images, detected with the best weights."""
+    from mrcnn import report
+    from mrcnn.mask_rcnn import MaskRCNN
+
+    detector = MaskRCNN("inference", report.picture_config(model.config), model.model_dir)
+    detector.load_weights(model.training_run.best)
+    folder = os.path.join(model.log_dir, "pictures")
+    paths = report.write_pictures(detector, val_set, folder)
+    click.echo(f"Best weights: {model.training_run.best}")
+    click.echo(f"Pictures of {len(paths)} validation images: {folder}")
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(int(value)) if name == "epoch" else f"{value:.3f}"

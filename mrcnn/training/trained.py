@@ -1,0 +1,162 @@
+"""A trained network on disk: its weights, the settings it was trained with, its class names.
+
+    trained = open_trained("logs/leaf20260101T0000")
+    trained = open_trained("leaf.h5", config_file="leaf.json", classes=["healthy", "sick"])
+    trained = open_trained("coco")
+
+A run's folder has all three. Beside a weight file, the `config.json` that a run left is taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mrcnn.config import Config, class_names_of, read_settings
+from mrcnn.messages import listed
+from mrcnn.training.run import CONFIG, find_weights, runs_in
+from mrcnn.types import PathLike
+from mrcnn.weights.coco_classes import COCO_CATEGORIES
+from mrcnn.weights.start import COCO_CLASS_COUNT, coco_weights_path, download_trained_weights
+
+COCO = "coco"
+
+# Category id and name of the classes 1 to K.
+Classes = list[tuple[int, str]]
+
+
+class ReleasedConfig(Config):
+    """The settings of the released COCO weights."""
+
+    NAME = "coco"
+    NUM_CLASSES = COCO_CLASS_COUNT
+
+
+class Trained(NamedTuple):
+    """A trained network on disk.
+
+    Attributes:
+        weights: path of the weight file.
+        config: the settings that it was trained with.
+        classes: category id and name of the classes 1 to K.
+        remarks: sentences that the user should read: what was taken from where.
+    """
+
+    weights: str
+    config: Config
+    classes: Classes
+    remarks: list[str]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes 1 to K."""
+        return [name for _, name in self.classes]
+
+
+def open_trained(
+    place: PathLike,
+    config_file: PathLike | None = None,
+    classes: Sequence[str] | None = None,
+    base: type[Config] = ReleasedConfig,
+) -> Trained:
+    """Find weights, settings and class names; no weight is read.
+
+    Args:
+        place: a run's folder, a weight file, or "coco" for the released weights, which are
+            downloaded if they are not there.
+        config_file: a JSON file of settings, all or only those that differ from `base`. None: the
+            `config.json` beside the weights, else `base`.
+        classes: class names. None: CLASS_NAMES of the settings, else COCO's if there are as many
+            and NAME is "coco", else numbers.
+        base: the Config class that the file's settings belong to.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no weights in it.
+        ValueError: settings that cannot be used, or another number of names than classes.
+    """
+    weights = weights_at(place)
+    remarks = [f"Weights: {weights}"] if os.path.isdir(place) else []
+    path = config_file or settings_beside(weights)
+    if path is None:
+        config = base()
+        if classes is not None:
+            config.NUM_CLASSES = 1 + len(classes)
+    else:
+        remarks.append(f"Settings are those of {path}")
+        config, unused = read_config(path, base)
+        if unused:
+            remarks.append(f"{path} has settings that detection does not use: {listed(unused)}")
+    if classes is not None:
+        return Trained(weights, config, list(enumerate(classes, start=1)), remarks)
+    known, remark = classes_of(config)
+    return Trained(weights, config, known, [*remarks, *([remark] if remark else [])])
+
+
+def weights_at(place: PathLike) -> str:
+    """The weight file of a run's folder: its best weights, else its last checkpoint.
+
+    Args:
+        place: as in `open_trained`; a weight file is returned as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no weights in it.
+    """
+    if os.fspath(place) == COCO:
+        path = coco_weights_path()
+        if not os.path.exists(path):
+            download_trained_weights(path)
+        return path
+    if os.path.isfile(place):
+        return os.fspath(place)
+    if not os.path.isdir(place):
+        raise FileNotFoundError(
+            f"there is no weight file {os.fspath(place)}; give a path, a run's folder, or coco."
+        )
+    found = find_weights(place)
+    if found is not None:
+        return found
+    runs = runs_in(place)
+    newest = f"; the newest run in it is {runs[0]}" if runs else ""
+    raise FileNotFoundError(
+        f"{os.fspath(place)} has no weights: a run's folder has files like mask_rcnn_<name>_0001.h5"
+        f"{newest}."
+    )
+
+
+def settings_beside(weights: PathLike) -> str | None:
+    """Path of the `config.json` that a training left beside a weight file; None without one."""
+    path = Path(weights).parent / CONFIG
+    # Other tools have files of this name too.
+    return str(path) if path.is_file() and "NUM_CLASSES" in read_settings(path) else None
+
+
+def read_config(path: PathLike, base: type[Config]) -> tuple[Config, list[str]]:
+    """The configuration of a file, and the names of settings that only the user's Config had.
+
+    The file of a training has nearly all settings, and those that the user's Config class added.
+    In a file of differences an unknown name is an error.
+    """
+    known, values = base().names(), read_settings(path)
+    own = [name for name in values if name not in known and name.isupper()]
+    if own and 2 * len(values.keys() & set(known)) > len(known):
+        base = type("ConfigOfFile", (base,), dict.fromkeys(own))
+    else:
+        own = []
+    return base.from_json(path), own
+
+
+def classes_of(config: Config) -> tuple[Classes, str | None]:
+    """Category id and name of the classes 1 to K of a configuration, and a remark if it has none.
+
+    The names are its CLASS_NAMES; else those of COCO if NAME and NUM_CLASSES are COCO's; else
+    numbers.
+    """
+    names = class_names_of(config)
+    if names is not None:
+        return list(enumerate(names, start=1)), None
+    if config.NAME == COCO and config.NUM_CLASSES == COCO_CLASS_COUNT:
+        return list(COCO_CATEGORIES.items()), None
+    numbers = [(number, str(number)) for number in range(1, config.NUM_CLASSES)]
+    return numbers, "Without --classes the classes are called by their numbers"
