@@ -301,6 +301,9 @@ def _found(path: Path, wanted: dict[str, Format]) -> Iterable[tuple[str, Path]]:
         return
     folders = {name: kind for name, kind in wanted.items() if not kind.is_file}
     found = [(name, path) for name, kind in folders.items() if kind.holds(path)]
+    if ("labelme", path) in found:
+        # An image beside LabelMe's files may have a name like that of a label image.
+        found = [(name, place) for name, place in found if name != "labels"]
     yield from found
     # The files of LabelMe and Supervisely are JSON too.
     taken = {name for name, _ in found} & {"labelme", "supervisely"}

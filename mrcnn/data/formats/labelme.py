@@ -14,7 +14,6 @@ https://github.com/wkentaro/labelme
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import io
 import json
@@ -278,7 +277,7 @@ def _embedded(content: dict[str, Any], file: PathLike) -> PIL.Image.Image:
         raise ValueError(f"{file} has no image: imageData is {quoted(data)}.")
     try:
         picture = PIL.Image.open(io.BytesIO(base64.b64decode(data)), formats=["PNG", "JPEG", "BMP"])
-    except (binascii.Error, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise any error: SyntaxError, struct.error, ...
         raise ValueError(
             f"{file} has an imageData that cannot be read: {shortened(error, 200)}."
         ) from error

@@ -20,7 +20,6 @@ from mrcnn.data.formats.data_folders import (
     write_class_file,
 )
 from mrcnn.data.formats.objects import LabelledImage
-
 from tests.data.formats.labelled import new_folders
 
 
