@@ -21,10 +21,10 @@ Formats:
     via          VGG Image Annotator, 1 and 2
     labelme      LabelMe's JSON files
     cvat         CVAT for images 1.1, XML
-    yolo         YOLO for segmentation, data.yaml
-    masks        a mask file per object, as in Kaggle's nuclei
-    labels       label images, as Cellpose, StarDist and QuPath write
-    instances    a Parquet table beside instance masks (only read)
+    yolo         YOLO for segmentation
+    masks        a mask file per object
+    labels       label images: Cellpose, StarDist, QuPath
+    instances    a table beside instance masks (only read)
     supervisely  a Supervisely project
 
 The new folder has copies of the images. What the new format cannot hold is said.

@@ -78,13 +78,9 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     """
     load_keras()
     from mrcnn.detection.pictures import find_inputs
-    from mrcnn.training.trained import open_trained
-
     formats = _formats(chosen["formats"])
     files = find_inputs(inputs, chosen["recursive"])
-    trained = open_trained(weights, None, chosen["classes"])
-    for remark in trained.remarks:
-        click.echo(remark)
+    trained = options.open_weights(weights, chosen)
     config = _config(trained, chosen)
     failed = _find(trained, config, files, output)
     _write(config, files, output, formats)
@@ -109,7 +105,6 @@ def _config(trained: Trained, chosen: dict[str, Any]) -> Config:
     config.IMAGES_PER_GPU = chosen["batch_size"] or trained.config.BATCH_SIZE
     if chosen["min_score"] is not None:
         config.DETECTION_MIN_CONFIDENCE = chosen["min_score"]
-    options.change(config, chosen["config_file"], chosen["assignments"])
     config.validate()
     return config
 

@@ -53,11 +53,8 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
     load_keras()
     from mrcnn.data.formats.find import open_labels
     from mrcnn.evaluation.report import evaluation_of
-    from mrcnn.training.trained import open_trained
 
-    trained = open_trained(weights, None, chosen["classes"])
-    for remark in trained.remarks:
-        click.echo(remark)
+    trained = options.open_weights(weights, chosen)
     dataset = open_labels(
         data,
         chosen["format_name"],
@@ -66,7 +63,7 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
         classes=trained.class_names,
         skip_invalid=chosen["skip_invalid"],
     )
-    model = _model(trained, chosen)
+    model = _model(trained)
     with progress("images") as move:
         found = evaluation_of(model, dataset, chosen["limit"], chosen["threshold"], move)
     _print(found)
@@ -75,11 +72,10 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
     return 0
 
 
-def _model(trained: Trained, chosen: dict[str, Any]) -> MaskRCNN:
+def _model(trained: Trained) -> MaskRCNN:
     from mrcnn.mask_rcnn import MaskRCNN
 
     config = trained.config.for_detection()
-    options.change(config, chosen["config_file"], chosen["assignments"])
     model = MaskRCNN("inference", config, str(Path(trained.weights).parent))
     model.load_weights(trained.weights)
     return model
@@ -94,6 +90,8 @@ def _print(found: Evaluation) -> None:
     rows = [[_shown(row[name]) for name in columns] for row in found.classes]
     click.echo(table(columns, rows))
     chosen = "where F1 is best" if found.is_best_threshold else "as given"
+    if not found.errors.counts["correct"]:
+        chosen = "no detection is correct"
     click.echo(
         f"At scores from {found.threshold:.3f} ({chosen}): precision {found.errors.precision:.3f}, "
         f"recall {found.errors.recall:.3f}, F1 {found.errors.f1:.3f}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mrcnn.cli.console import DEBUG
+
+if TYPE_CHECKING:
+    from mrcnn.training.trained import Trained
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -40,13 +43,13 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
 
 
 def _format(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    from mrcnn.data.formats.find import FORMATS
-    from mrcnn.messages import did_you_mean
+    from mrcnn.data.formats.find import check_format
 
-    if value is not None and value not in FORMATS:
-        raise click.BadParameter(
-            f"{value!r} is no format; there are {', '.join(FORMATS)}.{did_you_mean(value, FORMATS)}"
-        )
+    if value is not None:
+        try:
+            check_format(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
     return value
 
 
@@ -116,3 +119,19 @@ def change(config: Any, config_file: Path | None, assignments: tuple[str, ...]) 
             config.assign(assignment)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--set") from error
+
+
+def open_weights(weights: str, chosen: dict[str, Any]) -> Trained:
+    """Open a run or a weight file, with the settings of `--config` and `--set`; prints remarks.
+
+    `--config` changes the settings of a run; for a weight file without any, it has them.
+    """
+    from mrcnn.training.trained import open_trained, settings_beside, weights_at
+
+    changes = chosen["config_file"]
+    has_settings = settings_beside(weights_at(weights)) is not None
+    trained = open_trained(weights, None if has_settings else changes, chosen["classes"])
+    for remark in trained.remarks:
+        click.echo(remark)
+    change(trained.config, changes if has_settings else None, chosen["assignments"])
+    return trained

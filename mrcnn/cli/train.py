@@ -73,7 +73,13 @@ back), coco_ap.csv, curves.png, pictures of six validation images, and events fo
 @click.option(
     "--logs", type=options.PATH, default="logs", show_default=True, help="Folder of all runs."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the split and of all that is random in training.",
+)
 @options.settings
 @options.debug
 def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int:

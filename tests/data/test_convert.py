@@ -155,7 +155,9 @@ def test_a_damaged_image_leaves_nothing_half_written(originals, tmp_path, monkey
 
 def test_classes_that_differ_in_case_only_stay_apart(originals, tmp_path):
     images = [
-        image._replace(objects=[o._replace(class_name=n) for o, n in zip(image.objects, "aAb")])
+        image._replace(
+            objects=[o._replace(class_name="aAb"[i]) for i, o in enumerate(image.objects)]
+        )
         for image in originals
     ]
     for name in WRITTEN:

@@ -1,0 +1,288 @@
+"""From labels to tables by the verbs, in this process, with the tiny network."""
+
+import csv
+import functools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mrcnn.cli.convert import EPILOG as CONVERT_EPILOG
+from mrcnn.cli.detect import EPILOG as DETECT_EPILOG
+from mrcnn.cli.main import main
+from mrcnn.cli.train import name_of
+from mrcnn.data.formats.find import FORMATS
+from mrcnn.data.formats.objects import LabelledImage, LabelledObject
+from mrcnn.result_formats.write import RESULT_FORMATS
+from mrcnn.training import recipe, trained
+from tests.tiny import CLASSES, TinyConfig, random_rectangles
+
+
+def write_labels(folder, count, to="coco", seed=0):
+    """Rectangles as PNGs with labels."""
+    dataset = random_rectangles(count, seed)
+    source = folder.parent / f"source of {folder.name}"
+    source.mkdir(parents=True)
+    images = []
+    for number in range(count):
+        path = source / f"{number}.png"
+        PIL.Image.fromarray(dataset.load_image(number)).save(path)
+        masks, class_ids = dataset.load_mask(number)
+        objects = [
+            LabelledObject(CLASSES[class_id - 1], masks[..., i])
+            for i, class_id in enumerate(class_ids)
+        ]
+        images.append(LabelledImage(path.name, str(path), 64, 64, objects))
+    FORMATS[to].write(images, CLASSES, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The recipe and the settings of weight files are those of the tiny network."""
+
+    def tiny_recipe(*arguments, **options):
+        found = recipe_for(*arguments, **options)
+        config = TinyConfig()
+        for name in ("NAME", "CLASS_NAMES", "NUM_CLASSES", "IMAGES_PER_GPU"):
+            setattr(config, name, getattr(found.config, name))
+        config.STEPS_PER_EPOCH, config.VALIDATION_STEPS = 2, 1
+        config.DETECTION_MIN_CONFIDENCE = 0.7
+        return found._replace(config=config)
+
+    recipe_for = recipe.recipe_for
+    open_tiny = functools.partial(trained.open_trained, base=TinyConfig)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "recipe_for", tiny_recipe)
+        patch.setattr(trained, "open_trained", open_tiny)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained_run(tiny, tmp_path_factory):
+    """A run of two epochs, and what the command printed."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("cli")
+    data = write_labels(folder / "leaves", 5)
+    words = ["train", data, "--weights", "random", "--epochs", 2, "--logs", folder / "logs"]
+    words += ["--split", 0.4, "--set", "TRAIN_ROIS_PER_IMAGE=10", "--seed", 3]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(list(map(str, words))) == 0
+    (run,) = (folder / "logs").iterdir()
+    return run, printed.getvalue(), data
+
+
+@pytest.fixture
+def run(trained_run, capsys):
+    """Function that runs a command line: its exit status, output and error lines."""
+
+    def run(*words):
+        status = main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def test_a_training_leaves_all_that_it_says(trained_run):
+    folder, printed, data = trained_run
+    assert folder.name.startswith("leaves2")
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "mask_rcnn_leaves_0002.h5",
+        "mask_rcnn_leaves_best.h5",
+        "config.json",
+        "run.json",
+        "split.json",
+        "coco_ap.csv",
+        "curves.png",
+        "pictures",
+    }
+    assert len(list((folder / "pictures").iterdir())) == 2
+    config = json.loads((folder / "config.json").read_text())
+    assert config["CLASS_NAMES"] == list(CLASSES) and config["TRAIN_ROIS_PER_IMAGE"] == 10
+    (entry,) = json.loads((folder / "run.json").read_text())
+    assert entry["data"] == str(data) and entry["weights"] == "random" and entry["seed"] == 3
+    split = json.loads((folder / "split.json").read_text())
+    assert (len(split["train"]), len(split["val"])) == (3, 2)
+    assert "Training on 3 images, validation on 2 images; classes bar, block, tile" in printed
+    assert "Epoch 1/2: loss " in printed and "val loss " in printed and "mask AP " in printed
+    lines = printed.splitlines()
+    assert lines[-1] == f"Next: mrcnn detect {folder} IMAGES"
+    assert lines[-4].split() == ["epoch", "loss", "val", "loss", "box", "AP", "mask", "AP"]
+    assert [line.split()[0] for line in lines[-3:-1]] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_last_goes_on_with_the_run(trained_run, run):
+    folder, _, data = trained_run
+    words = ["--split", 0.4, "--seed", 3, "--logs", folder.parent]
+    status, out, _ = run("train", data, "--weights", "last", "--epochs", 2, *words)
+    assert status == 0 and "Nothing is left to train: 2 epochs are done." in out
+    status, out, _ = run("train", data, "--weights", "last", "--epochs", 3, *words)
+    assert status == 0 and "Epoch 3/3" in out
+    assert len(json.loads((folder / "run.json").read_text())) == 2
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.slow
+def test_validation_data_of_their_own(run, tmp_path):
+    train = write_labels(tmp_path / "train", 2)
+    val = write_labels(tmp_path / "val", 1, to="labelme", seed=9)
+    words = ["--weights", "random", "--epochs", 1, "--logs", tmp_path / "logs", "--name", "mine"]
+    status, out, _ = run("train", train, "--val", val, *words)
+    assert status == 0 and "Training on 2 images, validation on 1 images" in out
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert folder.name.startswith("mine2") and not (folder / "split.json").exists()
+    assert json.loads((folder / "config.json").read_text())["CLASS_NAMES"] == list(CLASSES)
+
+
+@pytest.mark.slow
+def test_without_validation(run, tmp_path):
+    data = write_labels(tmp_path / "train", 2)
+    words = ["--weights", "random", "--epochs", 1, "--logs", tmp_path / "logs", "--split", 0]
+    status, out, _ = run("train", data, "--augmentation", "turn", "--batch-size", 1, *words)
+    assert status == 0 and "validation on none" in out and "AP" not in out.splitlines()[-3]
+
+
+def test_detection_by_the_folder_of_a_run(trained_run, run, tmp_path, monkeypatch):
+    folder, _, data = trained_run
+    monkeypatch.chdir(tmp_path)
+    (data / "images" / "broken.png").write_bytes(b"no image")
+    words = ["detect", folder, data / "images", "--min-score", 0]
+    status, out, err = run(*words)
+    (data / "images" / "broken.png").unlink()
+    assert status == 3 and "6 images, " in out and "1 unreadable" in out
+    assert "broken.png cannot be read as an image" in err
+    found = tmp_path / "detections"
+    assert sorted(path.name for path in found.iterdir()) == [
+        "_detections.jsonl.settings.json",
+        "detections.json",
+        "detections.jsonl",
+        "objects.csv",
+        "overlays",
+    ]
+    with open(found / "objects.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    results = json.loads((found / "detections.json").read_text())
+    assert rows and len(rows) == len(results) and {row["class"] for row in rows} <= set(CLASSES)
+    assert sorted(path.name for path in (found / "overlays").iterdir()) == [
+        f"{number}.png" for number in range(5)
+    ]
+
+
+def test_another_format_needs_no_detection(trained_run, run, tmp_path, monkeypatch):
+    folder, _, data = trained_run
+    words = ["detect", folder, data / "images", "--min-score", 0, "--output", tmp_path / "out"]
+    assert run(*words, "--save", "csv")[0] == 0
+    monkeypatch.setattr("mrcnn.cli.detect._model", None)
+    status, out, _ = run(*words, "--save", "labels,masks", "--save", "geojson")
+    assert status == 0 and "0 images, 0 objects, 0 unreadable, 5 images done before" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"labels", "masks", "geojson"}
+    status, _, err = run(*words[:-1], tmp_path / "out", "--set", "DETECTION_MAX_INSTANCES=3")
+    assert status == 1 and "has results of other settings: DETECTION_MAX_INSTANCES was" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--save", "cvs"], 2, "'cvs' is no format of results; .* Did you mean csv?"),
+        (
+            ["--set", "IMAGE_MAX_DIN=64"],
+            2,
+            "unknown setting 'IMAGE_MAX_DIN'. Did you",
+        ),
+        (["--classes", "a,b"], 1, "there are 2 classes, and NUM_CLASSES is 4"),
+    ],
+)
+def test_wrong_options_leave_nothing(trained_run, run, tmp_path, words, status, message):
+    folder, _, data = trained_run
+    output = tmp_path / "out"
+    found = run("detect", folder, data / "images", "--output", output, *words)
+    assert found[0] == status and re.search(message, found[2]) and not output.exists()
+    found = run("detect", folder, tmp_path / "nowhere", "--output", output)
+    assert found[0] == 1 and "there is no file" in found[2] and not output.exists()
+    found = run("detect", folder.parent, data / "images", "--output", output)
+    assert found[0] == 1 and f"the newest run in it is {folder}" in found[2]
+
+
+def test_evaluation(trained_run, run, tmp_path):
+    folder, _, data = trained_run
+    output = tmp_path / "evaluation"
+    status, out, _ = run("evaluate", folder, data, "--output", output)
+    assert status == 0 and "Average Precision" in out and "Of " in out
+    assert sorted(path.name for path in output.iterdir()) == [
+        "classes.csv",
+        "evaluation.json",
+        "images.csv",
+        "worst",
+    ]
+    read = json.loads((output / "evaluation.json").read_text())
+    assert set(read["figures"]) == {"bbox", "segm"} and read["objects"] > 0
+    with open(output / "images.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 5
+    pictures = list((output / "worst").iterdir())
+    assert 1 <= len(pictures) <= 5
+    assert np.asarray(PIL.Image.open(pictures[0])).shape[1] > 600
+
+
+def test_evaluation_on_labels_of_other_classes(trained_run, run, tmp_path):
+    folder, _, _ = trained_run
+    data = write_labels(tmp_path / "other", 1)
+    content = json.loads((data / "annotations.json").read_text())
+    content["categories"][0]["name"] = "Bar"
+    (data / "annotations.json").write_text(json.dumps(content))
+    status, _, err = run("evaluate", folder, data, "--output", tmp_path / "out")
+    assert status == 1 and "has the category Bar, which is not among the classes bar, b" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_run_was(trained_run, run):
+    folder, _, data = trained_run
+    status, out, _ = run("info", folder)
+    assert status == 0 and "bar, block, tile" in out and f"data      {data}" in out
+    assert "Training 1" in out and "Best epoch: " in out
+
+
+def test_what_there_is(run, monkeypatch):
+    monkeypatch.setattr("mrcnn.machine._MATRIX", 64)
+    monkeypatch.setattr("mrcnn.machine._detection", lambda image: 0.5)
+    status, out, _ = run("info")
+    assert status == 0
+    for title in ("Versions", "Devices", "Weights", "Extras", "Speed"):
+        assert f"\n{title}\n" in f"\n{out}"
+    assert "0.50 s for example.png, 256x256" in out and "billion operations per second" in out
+    assert "Speed" not in run("info", "--no-speed")[1]
+
+
+def test_conversion(run, tmp_path):
+    data = write_labels(tmp_path / "leaves", 2)
+    status, out, _ = run("convert", data, tmp_path / "new", "--to", "labelme")
+    assert status == 0 and "2 images, " in out and "from coco to labelme" in out
+    status, _, err = run("convert", data, tmp_path / "new", "--to", "yolo")
+    assert status == 1 and "new is not empty" in err
+
+
+def test_help_names_all_formats():
+    for name, kind in FORMATS.items():
+        assert f"    {name:<12} {kind.text}" in CONVERT_EPILOG
+    for name in RESULT_FORMATS:
+        assert f"    {name:<9} " in DETECT_EPILOG
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("my leaves", "my_leaves"), ("a/b/annotations.json", "b"), ("Blätter", "Blätter")],
+)
+def test_the_name_of_a_run(tmp_path, path, name):
+    path = tmp_path / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch() if path.suffix else path.mkdir()
+    assert name_of(path) == name
+    assert name_of(Path("/")) == "run"

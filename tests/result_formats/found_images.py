@@ -1,0 +1,39 @@
+"""Images with objects that are known, as the formats of results get them."""
+
+import numpy as np
+
+from mrcnn.geometry.rle import encode_masks
+from mrcnn.result_formats.found import FoundImage, FoundObject
+
+SIZE = (20, 30)
+
+
+def found_object(mask, class_name="leaf", score=0.9, category_id=1):
+    (rle,) = encode_masks(mask[..., None])
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    bbox = [0, 0, 0, 0]
+    if len(rows):
+        bbox = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+    return FoundObject(category_id, class_name, score, [int(side) for side in bbox], rle)
+
+
+def box(y1, x1, y2, x2):
+    mask = np.zeros(SIZE, bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def found_image(*objects, number=1, name="a.png", stem="a", values=None, video=None):
+    pixels = np.full((*SIZE, 3), 100, np.uint8)
+    pixels[..., 0] = np.arange(SIZE[1])
+    values = pixels if values is None else values
+    return FoundImage(
+        number, name, stem, *SIZE, list(objects), lambda: pixels, lambda: values, video
+    )
+
+
+def write(writer, folder, *images):
+    """Write images with a format's writer."""
+    with writer(folder) as add:
+        for image in images:
+            add(image)
