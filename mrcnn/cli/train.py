@@ -208,7 +208,7 @@ def _run_stages(
         history = model.train(
             train_set,
             val_set,
-            learning_rate=stage.learning_rate,
+            learning_rate=model.config.LEARNING_RATE,
             epochs=stage.end,
             layers=stage.layers,
             augmentation=_augmentation(chosen["augmentation"]),

@@ -1,8 +1,8 @@
 """Settings and stages for training on a data set of tens to thousands of images.
 
-    recipe = recipe_for(train_set, val_set, name="leaf", start="coco")
-    for stage in recipe.stages:
-        model.train(train_set, val_set, stage.learning_rate, stage.end, stage.layers)
+    config, stages, reasons = recipe_for(train_set, val_set, name="leaf", start="coco")
+    for stage in stages:
+        model.train(train_set, val_set, config.LEARNING_RATE, stage.end, stage.layers)
 
 Each choice follows from the data, and `reasons` says why. The settings are a start: a `Config` of
 one's own, or `--set` on the command line, changes them.
@@ -37,11 +37,10 @@ _HEADS_SHARE = 1 / 3
 
 
 class Stage(NamedTuple):
-    """A part of a training: which layers train, up to which epoch, with which learning rate."""
+    """A part of a training: which layers train, and up to which epoch."""
 
     layers: str
     end: int
-    learning_rate: float
 
 
 class Measured(NamedTuple):
@@ -212,16 +211,15 @@ def _choose_counts(config: Config, found: Measured) -> list[str]:
 def _stages(
     config: Config, reasons: list[str], epochs: int, steps: int, start: str, layers: str | None
 ) -> tuple[list[Stage], list[str]]:
-    rate = config.LEARNING_RATE
     config.LEARNING_RATE_SCHEDULE = "cosine"
     config.WARMUP_STEPS = min(100, epochs * steps // 10)
     if layers is not None or epochs == 1:
-        return [Stage(layers or "all", epochs, rate)], reasons
+        return [Stage(layers or "all", epochs)], reasons
     if start.lower() == "random":
         why = "All layers train from the first epoch, since all begin with random weights."
-        return [Stage("all", epochs, rate)], [*reasons, why]
+        return [Stage("all", epochs)], [*reasons, why]
     heads = max(1, round(_HEADS_SHARE * epochs))
-    return [Stage("heads", heads, rate), Stage("all", epochs, rate)], [
+    return [Stage("heads", heads), Stage("all", epochs)], [
         *reasons,
         f"The heads train first, up to epoch {heads}, since they know nothing yet; then all layers "
         f"train, up to epoch {epochs}, about {epochs * steps:,} steps in total.",
