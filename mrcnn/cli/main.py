@@ -115,8 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _in_one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        # An error of the operating system, such as a folder that is not writable.
+        return f"{error.filename}: {error.strerror.lower()}; choose another path, or change it."
     if isinstance(error, EXPECTED) and str(error):
-        # An OSError of Python itself has a number and a file.
         return shortened(error, 2000)
     return (
         f"unexpected {type(error).__name__}: {shortened(error, 300)}; --debug shows the traceback."

@@ -107,7 +107,8 @@ def test_debug_shows_the_traceback(run):
         (KeyError("x"), 1, "Error: unexpected KeyError: 'x'; --debug shows the traceback."),
         (ValueError("two\nlines"), 1, "Error: two lines"),
         (ValueError(), 1, "Error: unexpected ValueError: ; --debug shows the traceback."),
-        (PermissionError(13, "Permission denied", "/x"), 1, "Error: [Errno 13] Permission denied"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "Error: /x: permission denied; choose"),
+        (OSError(28, "No space left on device", "/x"), 1, "Error: /x: no space left on device; "),
     ],
 )
 def test_errors_of_any_kind(run, monkeypatch, error, status, message):

@@ -6,6 +6,7 @@ dataset = open_labels("annotations.json", images="photos")
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ from mrcnn.data.formats.yolo import YoloDataset, is_yolo, write_yolo
 from mrcnn.files import read_json
 from mrcnn.messages import did_you_mean, listed
 from mrcnn.types import PathLike
+
+logger = logging.getLogger("mrcnn")
 
 Write = Callable[[Iterable[LabelledImage], Sequence[str], PathLike], list[str]]
 # Annotations of these kinds are looked for in a folder, in it and in these folders of it.
@@ -239,7 +242,23 @@ def open_labels(
     options = Options(None if images is None else Path(images), classes, attribute, skip_invalid)
     dataset = FORMATS[name].open(place, options)
     dataset.prepare()
+    _warn_of_near_names([str(info["name"]) for info in dataset.class_info[1:]], path)
     return dataset
+
+
+def _warn_of_near_names(names: Sequence[str], path: PathLike) -> None:
+    """Warn of classes that differ in case or spaces only: most often they are meant to be one."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault("".join(name.casefold().split()), name)
+        if other != name:
+            logger.warning(
+                "%s: the classes %r and %r differ in case or spaces only, and count as two; give "
+                "them one name if they are one.",
+                path,
+                other,
+                name,
+            )
 
 
 # ---- Finding -------------------------------------------------------------------------------------

@@ -94,6 +94,15 @@ def test_the_table_of_instances(tmp_path):
     assert dataset.load_mask(0)[1].tolist() == [2]
 
 
+def test_classes_that_differ_in_case_are_said(images, tmp_path, caplog):
+    folder = write(images, "coco", tmp_path / "labels")
+    content = (folder / "annotations.json").read_text()
+    assert not caplog.text and open_labels(folder) and not caplog.text
+    (folder / "annotations.json").write_text(content.replace('"stem"', '"LEAF "'))
+    assert class_names(open_labels(folder)) == ["leaf", "LEAF "]
+    assert "the classes 'leaf' and 'LEAF ' differ in case or spaces only" in caplog.text
+
+
 # ---- Nothing, or too much ------------------------------------------------------------------------
 
 
