@@ -78,6 +78,7 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     """
     load_keras()
     from mrcnn.detection.pictures import find_inputs
+
     formats = _formats(chosen["formats"])
     files = find_inputs(inputs, chosen["recursive"])
     trained = options.open_weights(weights, chosen)

@@ -653,15 +653,7 @@ def write_coco(
     An object is a polygon as it was drawn, or polygons along the edges of its pixels, if
     pycocotools draws its mask from them; otherwise, and for a crowd, run lengths.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold: none.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     check_class_names(class_names, folder)

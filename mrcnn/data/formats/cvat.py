@@ -373,15 +373,7 @@ def write_cvat(
     An object is a polygon: as it was drawn, or along the edges of its pixels; a mask if it has
     holes or several parts.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     check_class_names(class_names, folder)

@@ -87,8 +87,9 @@ Shape = Polygon | Ellipse | Line | Pixels
 class DrawnDataset(Dataset):
     """Masks of objects that are drawn with shapes.
 
-    `image_info` of an image has `objects`, a list of lists of shapes, and `class_ids`, the source's
-    ids of their classes; and `annotation_file`, for messages.
+    `image_info` of an image has `objects`, a list of lists of shapes, which have `draw(height, width)`
+    and perhaps a `ring`; `class_ids`, the source's ids of their classes; and `annotation_file`, for
+    messages.
     """
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,9 +144,9 @@ class DrawnDataset(Dataset):
         return masks
 
 
-def _ring(shapes: Sequence[Shape]) -> np.ndarray | None:
+def _ring(shapes: Sequence[Any]) -> np.ndarray | None:
     (first, *others) = shapes
-    return first.ring if isinstance(first, Polygon) and not others else None
+    return None if others else getattr(first, "ring", None)
 
 
 # ---- Checking ------------------------------------------------------------------------------------

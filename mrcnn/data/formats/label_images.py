@@ -38,10 +38,16 @@ from mrcnn.data.formats.data_folders import (
     start_folder,
     write_class_file,
 )
-from mrcnn.data.formats.image_folder import possible_sizes
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
-from mrcnn.data.formats.problems import Problems, problem_of_image_size
-from mrcnn.data.formats.raster_files import LABEL_ENDINGS, label_size, read_labels, write_labels
+from mrcnn.data.formats.problems import Problems
+from mrcnn.data.formats.raster_files import (
+    LABEL_ENDINGS,
+    common_size,
+    label_size,
+    read_labels,
+    sized,
+    write_labels,
+)
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
@@ -106,7 +112,7 @@ class LabelImageDataset(Dataset):
         usable = []
         for image in images:
             names = [chosen.of(f, f"image {image.stem}", problems) for f, _ in image.labels]
-            size = _common_size(image, problems) if None not in names else None
+            size = _size(image, problems) if None not in names else None
             if size is not None:
                 usable.append((image, size, names))
         problems.settle()
@@ -168,12 +174,12 @@ def _masks_of(file: str, size: tuple[int, int]) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{file} {error}") from error
     if labels.shape != size:
-        raise ValueError(f"{file} has {_sized(labels.shape)}; its image has {_sized(size)}.")
+        raise ValueError(f"{file} has {sized(labels.shape)}; its image has {sized(size)}.")
     numbers = np.unique(labels)
     numbers = numbers[numbers != 0]
     if labels.size * len(numbers) > _MOST_BYTES:
         raise ValueError(
-            f"{file} has {len(numbers):,} objects in {_sized(size)} pixels, whose masks take more "
+            f"{file} has {len(numbers):,} objects in {sized(size)} pixels, whose masks take more "
             f"than {_MOST_BYTES // 2**30} GB of memory; is it a label image? If so, cut it into "
             "smaller ones."
         )
@@ -295,40 +301,11 @@ def _without_by_products(images: list[Path], folder: Path) -> list[Path]:
     return [path for path in images if path not in set(made)]
 
 
-# ---- Sizes ---------------------------------------------------------------------------------------
-
-
-def _common_size(image: _Image, problems: Problems) -> tuple[int, int] | None:
-    """The (height, width) of an image and its labels; without one, `problems` has the reason."""
-    entry = f"image {image.stem}"
-    try:
-        sizes = possible_sizes(image.path)
-    except (OSError, ValueError) as error:
-        problems.add(entry, f"cannot be used: {error}")
-        return None
-    if problem := problem_of_image_size(*sizes[0]):
-        problems.add(entry, problem)
-        return None
-    size = None
-    for _, file in image.labels:
-        try:
-            found = label_size(file)
-        except ValueError as error:
-            problems.add(entry, f"has a label image {file.name} that {error}")
-            return None
-        if found not in sizes or found != (size or found):
-            problems.add(
-                entry,
-                f"has {_sized(sizes[0])} (height x width), and its label image {file.name} has "
-                f"{_sized(found)}; both must be of one size.",
-            )
-            return None
-        size = found
-    return size or sizes[0]
-
-
-def _sized(size: Sequence[int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def _size(image: _Image, problems: Problems) -> tuple[int, int] | None:
+    files = [file for _, file in image.labels]
+    return common_size(
+        f"image {image.stem}", image.path, files, "label image", label_size, problems
+    )
 
 
 # ---- Writing -------------------------------------------------------------------------------------
@@ -342,15 +319,7 @@ def write_label_images(
     With several classes, label images lie in `labels/<class>/`. A number has 16 bits, or 32 where
     an image has more objects. Image files are copied unchanged.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     write_class_file(folder, class_names)

@@ -37,10 +37,16 @@ from mrcnn.data.formats.data_folders import (
     start_folder,
     write_class_file,
 )
-from mrcnn.data.formats.image_folder import possible_sizes
 from mrcnn.data.formats.objects import LabelledImage
-from mrcnn.data.formats.problems import Problems, problem_of_image_size
-from mrcnn.data.formats.raster_files import MASK_ENDINGS, mask_size, read_mask, write_mask
+from mrcnn.data.formats.problems import Problems
+from mrcnn.data.formats.raster_files import (
+    MASK_ENDINGS,
+    common_size,
+    mask_size,
+    read_mask,
+    sized,
+    write_mask,
+)
 from mrcnn.messages import listed
 from mrcnn.types import PathLike
 
@@ -94,7 +100,7 @@ class MaskFolderDataset(Dataset):
         usable = []
         for image in images:
             names = {f: chosen.of(f, _called(image), problems) for f in _folders_of(image)}
-            size = _common_size(image, problems) if None not in names.values() else None
+            size = _size(image, problems) if None not in names.values() else None
             if size is not None:
                 usable.append((image, size, [names[folder] for folder, _ in image.masks]))
         problems.settle()
@@ -160,7 +166,7 @@ def read_masks(files: Sequence[PathLike], height: int, width: int) -> np.ndarray
         except ValueError as error:
             raise ValueError(f"{file} {error}") from error
         if mask.shape != (height, width):
-            raise ValueError(f"{file} has {_sized(mask.shape)}; its image has {height}x{width}.")
+            raise ValueError(f"{file} has {sized(mask.shape)}; its image has {height}x{width}.")
         masks[i] = mask
     return np.moveaxis(masks, 0, -1)
 
@@ -259,39 +265,9 @@ def _folders_of(image: _Image) -> set[str | None]:
     return {folder for folder, _ in image.masks}
 
 
-# ---- Sizes ---------------------------------------------------------------------------------------
-
-
-def _common_size(image: _Image, problems: Problems) -> tuple[int, int] | None:
-    """The (height, width) of an image and its masks; without one, `problems` has the reason."""
-    try:
-        sizes = possible_sizes(image.path)
-    except (OSError, ValueError) as error:
-        problems.add(_called(image), f"cannot be used: {error}")
-        return None
-    if problem := problem_of_image_size(*sizes[0]):
-        problems.add(_called(image), problem)
-        return None
-    size = None
-    for _, file in image.masks:
-        try:
-            found = mask_size(file)
-        except ValueError as error:
-            problems.add(_called(image), f"has a mask {file.name} that {error}")
-            return None
-        if found not in sizes or found != (size or found):
-            problems.add(
-                _called(image),
-                f"has {_sized(sizes[0])} (height x width), and its mask {file.name} has "
-                f"{_sized(found)}; both must be of one size.",
-            )
-            return None
-        size = found
-    return size or sizes[0]
-
-
-def _sized(size: Sequence[int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def _size(image: _Image, problems: Problems) -> tuple[int, int] | None:
+    files = [file for _, file in image.masks]
+    return common_size(_called(image), image.path, files, "mask", mask_size, problems)
 
 
 # ---- Writing -------------------------------------------------------------------------------------
@@ -304,15 +280,7 @@ def write_mask_folder(
 
     With several classes, masks lie in `<image>/masks/<class>/`. Image files are copied unchanged.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     write_class_file(folder, class_names)

@@ -2,6 +2,11 @@
 
 `labelled_images` reads them from any Dataset, so each format is written from each other one.
 
+A format's `write_…(images, class_names, folder)` writes them into a new or empty folder, with
+copies of the image files, and returns a sentence for each kind of thing that the format cannot
+hold. It raises a ValueError if the folder is not empty, or class names are no different lines.
+`class_names` are all classes, in their order.
+
 Outlines are rings `[K, (x, y)]` float64 in pixels. A ring is closed: its last point joins its
 first. Pixel i covers the range i to i + 1 of its axis, so a ring around pixel (0, 0) goes from 0 to
 1.

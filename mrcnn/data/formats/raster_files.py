@@ -8,14 +8,16 @@ Error messages begin with a verb; the caller puts the name of the file before th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 
 from mrcnn.data.decoders import Refusal, decode_with_pillow, pixel_limit
-from mrcnn.data.formats.problems import problem_of_image_size
+from mrcnn.data.formats.image_folder import possible_sizes
+from mrcnn.data.formats.problems import Problems, problem_of_image_size
 from mrcnn.data.tiff_files import decode_tiff, is_tiff, read_header
 from mrcnn.files import written_beside
 from mrcnn.messages import shortened
@@ -100,6 +102,53 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
             compression="zlib",
             metadata=None,
         )
+
+
+def common_size(
+    entry: str,
+    image: PathLike,
+    rasters: Iterable[Path],
+    kind: str,
+    size_of: Callable[[PathLike], tuple[int, int]],
+    problems: Problems,
+) -> tuple[int, int] | None:
+    """The (height, width) of an image and its masks; without one, `problems` has the reason.
+
+    Args:
+        entry: what messages call the image; image: its file.
+        rasters: the files that must have its size.
+        kind: what messages call such a file, "mask" or "label image".
+        size_of: `mask_size` or `label_size`.
+    """
+    try:
+        sizes = possible_sizes(image)
+    except (OSError, ValueError) as error:
+        problems.add(entry, f"cannot be used: {error}")
+        return None
+    if problem := problem_of_image_size(*sizes[0]):
+        problems.add(entry, problem)
+        return None
+    size = None
+    for file in rasters:
+        try:
+            found = size_of(file)
+        except ValueError as error:
+            problems.add(entry, f"has a {kind} {file.name} that {error}")
+            return None
+        if found not in sizes or found != (size or found):
+            problems.add(
+                entry,
+                f"has {sized(sizes[0])} (height x width), and its {kind} {file.name} has "
+                f"{sized(found)}; both must be of one size.",
+            )
+            return None
+        size = found
+    return size or sizes[0]
+
+
+def sized(size: Sequence[int]) -> str:
+    """(height, width) in words."""
+    return f"{size[0]}x{size[1]}"
 
 
 # ---- Headers -------------------------------------------------------------------------------------

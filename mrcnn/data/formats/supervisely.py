@@ -32,7 +32,6 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from mrcnn.data.dataset import Dataset
 from mrcnn.data.formats.data_folders import (
     FileNames,
     add_classes,
@@ -45,6 +44,7 @@ from mrcnn.data.formats.data_folders import (
     safe_name,
     start_folder,
 )
+from mrcnn.data.formats.drawn import DrawnDataset
 from mrcnn.data.formats.image_folder import possible_sizes
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from mrcnn.data.formats.problems import (
@@ -71,6 +71,24 @@ _DEFAULT_DATASET = "ds"
 Geometry = dict[str, Any]
 
 
+class Drawn(NamedTuple):
+    """An object of a project: its shape and what describes it."""
+
+    shape: str
+    geometry: Geometry
+
+    @property
+    def ring(self) -> np.ndarray | None:
+        """The ring of a polygon without holes; corners are centres of pixels, hence the half."""
+        if self.shape != "polygon" or self.geometry["parts"][0]["interior"]:
+            return None
+        return np.array(self.geometry["parts"][0]["exterior"], np.float64) + 0.5
+
+    def draw(self, height: int, width: int) -> np.ndarray:
+        """The mask `[height, width]` bool."""
+        return geometry_to_mask(self.shape, self.geometry, height, width)
+
+
 class _Annotated(NamedTuple):
     """An image with its checked objects."""
 
@@ -80,7 +98,7 @@ class _Annotated(NamedTuple):
     objects: list[tuple[str, str, Geometry]]  # class, shape, geometry
 
 
-class SuperviselyDataset(Dataset):
+class SuperviselyDataset(DrawnDataset):
     """Images, classes and masks of Supervisely's projects, several of them if need be."""
 
     def load_supervisely(
@@ -132,57 +150,10 @@ class SuperviselyDataset(Dataset):
                 file_name=image.name,
                 height=image.size[0],
                 width=image.size[1],
-                geometries=[(shape, geometry) for _, shape, geometry in image.objects],
+                objects=[[Drawn(shape, geometry)] for _, shape, geometry in image.objects],
                 class_ids=[ids[name] for name, _, _ in image.objects],
-                project=os.fspath(path),
+                annotation_file=os.fspath(path),
             )
-
-    def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Masks and classes of an image.
-
-        Returns:
-            masks `[H, W, N]` bool; class ids `[N]` int32. An object without a pixel is left out.
-
-        Raises:
-            ValueError: a bitmap that cannot be decoded, named with its project and image.
-        """
-        info = self.image_info[image_id]
-        if "geometries" not in info:
-            return super().load_mask(image_id)
-        masks = self._masks(image_id)
-        source = info["source"]
-        class_ids = [self.map_source_class_id(f"{source}.{i}") for i in info["class_ids"]]
-        drawn = masks.any(axis=(1, 2))
-        masks = masks if drawn.all() else masks[drawn]
-        return np.moveaxis(masks, 0, -1), np.array(class_ids, np.int32)[drawn]
-
-    def load_rings(self, image_id: int) -> list[np.ndarray | None]:
-        """The polygons as they were drawn, for the objects that `load_mask` returns.
-
-        Returns:
-            A ring `[K, (x, y)]` float64 in pixels, where pixel i covers i to i + 1, for a polygon
-            without holes; None for other objects.
-        """
-        info = self.image_info[image_id]
-        if "geometries" not in info:
-            return []
-        drawn = np.atleast_1d(self._masks(image_id).any(axis=(1, 2)))
-        rings = [_ring(shape, geometry) for shape, geometry in info["geometries"]]
-        return [ring for ring, is_drawn in zip(rings, drawn, strict=True) if is_drawn]
-
-    def _masks(self, image_id: int) -> np.ndarray:
-        """`[N, H, W]` bool, empty ones too."""
-        info = self.image_info[image_id]
-        size = info["height"], info["width"]
-        masks = np.zeros((len(info["geometries"]), *size), bool)
-        for i, (shape, geometry) in enumerate(info["geometries"]):
-            try:
-                masks[i] = geometry_to_mask(shape, geometry, *size)
-            except ValueError as error:
-                raise ValueError(
-                    f"{info['project']}: image {info['id']}, object {i} of {len(masks)}, {error}"
-                ) from error
-        return masks
 
 
 def is_supervisely(path: PathLike) -> bool:
@@ -489,13 +460,6 @@ def _paste(mask: np.ndarray, bitmap: np.ndarray, origin: Sequence[float]) -> Non
     target[:rows, :columns] = bitmap[:rows, :columns]
 
 
-def _ring(shape: str, geometry: Geometry) -> np.ndarray | None:
-    """The ring of a polygon without holes; corners are centres of pixels, hence the half."""
-    if shape != "polygon" or geometry["parts"][0]["interior"]:
-        return None
-    return np.array(geometry["parts"][0]["exterior"], np.float64) + 0.5
-
-
 def decode_bitmap(data: str, height: int, width: int) -> np.ndarray:
     """A bitmap's `data` as `[h, w]` bool.
 
@@ -568,15 +532,7 @@ def write_supervisely(
 
     Image files are copied unchanged. Images that lie in no folder go to the dataset `ds`.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     check_class_names(class_names, folder)

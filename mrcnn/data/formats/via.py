@@ -548,15 +548,7 @@ def write_via(
     An object is one polygon: as it was drawn, or half a pixel around its pixels. Parts and holes
     are joined by bridges without width. The class is the attribute `class`.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     folder = start_folder(folder)
     check_class_names(class_names, folder)

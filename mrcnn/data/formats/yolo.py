@@ -328,15 +328,7 @@ def write_yolo(
     An object is one polygon: as it was drawn, or along the edges of its pixels. Parts and holes are
     joined by bridges without width.
 
-    Args:
-        images: the images; class_names: all classes, in their order.
-        folder: a new or empty folder.
-
-    Returns:
-        One sentence for each kind of thing that the format cannot hold.
-
-    Raises:
-        ValueError: the folder is not empty, or class names that are no different lines.
+    Arguments, result and errors are those of every format, see `objects`.
     """
     import yaml
 
