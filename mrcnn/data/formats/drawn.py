@@ -87,9 +87,9 @@ Shape = Polygon | Ellipse | Line | Pixels
 class DrawnDataset(Dataset):
     """Masks of objects that are drawn with shapes.
 
-    `image_info` of an image has `objects`, a list of lists of shapes, which have `draw(height, width)`
-    and perhaps a `ring`; `class_ids`, the source's ids of their classes; and `annotation_file`, for
-    messages.
+    `image_info` of an image has `objects`, a list of lists of shapes, which have a method
+    `draw(height, width)` and perhaps a `ring`; `class_ids`, the source's ids of their classes; and
+    `annotation_file`, for messages.
     """
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
