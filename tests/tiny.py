@@ -125,7 +125,13 @@ def random_rectangles(count: int, seed: int = 0) -> Rectangles:
 
 
 def run_eagerly(monkeypatch) -> None:
-    """Let steps run without a graph: for a few of them, tracing takes many times as long."""
+    """Let steps run without a graph: for a few of them, tracing takes many times as long.
+
+    Not on JAX, which compiles each operation by itself then: that takes four times as long as the
+    step.
+    """
+    if keras.backend.backend() == "jax":
+        return
     compile_model = training.compile_model
 
     def compile_eagerly(model, *args):
