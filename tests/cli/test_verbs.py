@@ -1,7 +1,6 @@
 """From labels to tables by the verbs, in this process, with the tiny network."""
 
 import csv
-import functools
 import json
 import re
 from pathlib import Path
@@ -17,8 +16,8 @@ from mrcnn.cli.train import name_of
 from mrcnn.data.formats.find import FORMATS
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from mrcnn.result_formats.write import RESULT_FORMATS
-from mrcnn.training import recipe, trained
-from tests.tiny import CLASSES, TinyConfig, random_rectangles
+from tests.cli.tiny_verbs import use_the_tiny_network
+from tests.tiny import CLASSES, random_rectangles
 
 
 def write_labels(folder, count, to="coco", seed=0):
@@ -42,22 +41,9 @@ def write_labels(folder, count, to="coco", seed=0):
 
 @pytest.fixture(scope="module")
 def tiny():
-    """The recipe and the settings of weight files are those of the tiny network."""
-
-    def tiny_recipe(*arguments, **options):
-        found = recipe_for(*arguments, **options)
-        config = TinyConfig()
-        for name in ("NAME", "CLASS_NAMES", "NUM_CLASSES", "IMAGES_PER_GPU"):
-            setattr(config, name, getattr(found.config, name))
-        config.STEPS_PER_EPOCH, config.VALIDATION_STEPS = 2, 1
-        config.DETECTION_MIN_CONFIDENCE = 0.7
-        return found._replace(config=config)
-
-    recipe_for = recipe.recipe_for
-    open_tiny = functools.partial(trained.open_trained, base=TinyConfig)
+    """The verbs use the tiny network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "recipe_for", tiny_recipe)
-        patch.setattr(trained, "open_trained", open_tiny)
+        use_the_tiny_network(patch)
         yield
 
 
