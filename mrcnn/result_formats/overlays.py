@@ -57,7 +57,8 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 def draw(image: FoundImage, enlarge: bool = True) -> np.ndarray:
     """The image with outlines, filled masks and captions, `[h, w, 3]` uint8.
 
-    Drawn by OpenCV, which takes milliseconds where Matplotlib takes a second.
+    Each object has its own colour, in a video each class. Drawn by OpenCV, which takes milliseconds
+    where Matplotlib takes a second.
 
     Args:
         enlarge: show a small image by whole factors larger.
@@ -69,8 +70,10 @@ def draw(image: FoundImage, enlarge: bool = True) -> np.ndarray:
     drawn = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     captions = []
     # Large objects first, so that small ones in front of them stay visible.
-    for one in sorted(image.objects, key=lambda one: -one.bbox[2] * one.bbox[3]):
-        colour = colour_of(one.category_id)
+    numbered = sorted(enumerate(image.objects), key=lambda n: -n[1].bbox[2] * n[1].bbox[3])
+    for number, one in numbered:
+        # Neighbours can be told apart; in a video, colours that change would flicker.
+        colour = colour_of(number if image.video is None else one.category_id)
         mask = one.mask().repeat(factor, axis=0).repeat(factor, axis=1)
         drawn[mask] = np.rint((1 - _FILL) * drawn[mask] + _FILL * np.array(colour))
         lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
