@@ -60,6 +60,7 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
         chosen["format_name"],
         images=chosen["images"],
         attribute=chosen["attribute"],
+        line_width=chosen["line_width"],
         classes=trained.class_names,
         skip_invalid=chosen["skip_invalid"],
     )

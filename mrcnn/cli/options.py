@@ -61,6 +61,11 @@ def labels(command: Command) -> Command:
             is_flag=True,
             help="Leave out images and objects that cannot be used; otherwise they are an error.",
         ),
+        click.option(
+            "--line-width",
+            type=click.FloatRange(0, min_open=True),
+            help="VIA: polylines are lines of this width in pixels; otherwise they are closed.",
+        ),
         click.option("--attribute", help="VIA: the region attribute that is the class."),
         click.option(
             "--classes",

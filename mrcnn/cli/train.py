@@ -90,11 +90,13 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
     from mrcnn.data.formats.find import open_labels
     from mrcnn.data.split import split_images
 
-    given = {key: chosen[key] for key in ("images", "classes", "attribute", "skip_invalid")}
+    keys = ("images", "classes", "attribute", "line_width", "skip_invalid")
+    given = {key: chosen[key] for key in keys}
     whole = open_labels(data, chosen["format_name"], **given)
     if val_data is not None:
-        # The images of the validation set are beside its own labels.
-        others = {**given, "images": None, "classes": list_of_classes(whole)}
+        # The images of a folder of labels are in it.
+        images = given["images"] if val_data.is_file() else None
+        others = {**given, "images": images, "classes": list_of_classes(whole)}
         train_set, val_set = whole, open_labels(val_data, chosen["format_name"], **others)
     elif split:
         train_set, val_set = split_images(whole, split, chosen["seed"])
@@ -145,17 +147,22 @@ def _train(
     from mrcnn import report
     from mrcnn.mask_rcnn import MaskRCNN
     from mrcnn.training.recipe import next_stages, recipe_for
+    from mrcnn.training.trained import how_it_began
     from mrcnn.weights.start import coco_weights_path, load_start_weights
 
+    begun = how_it_began(chosen["weights"], chosen["logs"], name)
     recipe = recipe_for(
         train_set,
         val_set,
         name,
-        chosen["weights"],
+        begun.start,
         chosen["epochs"],
         chosen["layers"],
         chosen["batch_size"],
     )
+    known = recipe.config.names()
+    earlier = {key: value for key, value in begun.settings.items() if key in known}
+    recipe.config.update(earlier, "config.json")
     options.change(recipe.config, chosen["config_file"], chosen["assignments"])
     for reason in recipe.reasons:
         click.echo(f"- {reason}")

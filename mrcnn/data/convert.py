@@ -39,6 +39,7 @@ def convert(
     images: PathLike | None = None,
     classes: Sequence[str] | None = None,
     attribute: str | None = None,
+    line_width: float | None = None,
     skip_invalid: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
@@ -48,7 +49,7 @@ def convert(
         source: a file or folder of labels.
         target: a new or empty folder. It appears when it is complete.
         to: name of the new format, see `FORMATS`.
-        format, images, classes, attribute, skip_invalid: as in `open_labels`.
+        format, images, classes, attribute, line_width, skip_invalid: as in `open_labels`.
         progress: called after each image with (images done, total).
 
     Raises:
@@ -78,6 +79,7 @@ def convert(
             images=images,
             classes=classes,
             attribute=attribute,
+            line_width=line_width,
             skip_invalid=skip_invalid,
         )
         names = class_names(dataset)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mrcnn.config import Config, class_names_of, read_settings
 from mrcnn.messages import listed
-from mrcnn.training.run import CONFIG, find_weights, runs_in
+from mrcnn.training.run import CONFIG, find_last, find_weights, read_record, runs_in
 from mrcnn.types import PathLike
 from mrcnn.weights.coco_classes import COCO_CATEGORIES
 from mrcnn.weights.start import COCO_CLASS_COUNT, coco_weights_path, download_trained_weights
@@ -92,6 +92,39 @@ def open_trained(
         return Trained(weights, config, list(enumerate(classes, start=1)), remarks)
     known, remark = classes_of(config)
     return Trained(weights, config, known, [*remarks, *([remark] if remark else [])])
+
+
+class Begun(NamedTuple):
+    """How an earlier training began, for one that goes on.
+
+    Attributes:
+        start: what it started from: "coco", "random", a file, ...
+        settings: its settings by name; only BACKBONE for weights of another run.
+    """
+
+    start: str
+    settings: dict[str, Any]
+
+
+def how_it_began(start: str, model_dir: PathLike, name: str) -> Begun:
+    """The start and the settings that `--weights` brings along.
+
+    Args:
+        start: as for `load_start_weights`. "last" brings the start and all settings of the last
+            run; a weight file the BACKBONE of the run that it lies in; other starts nothing.
+        model_dir: folder of all runs; name: NAME.
+
+    Raises:
+        FileNotFoundError: "last", and there is no checkpoint.
+    """
+    is_last = start.lower() == "last"
+    path = find_last(model_dir, name) if is_last else start
+    beside = settings_beside(path) if os.path.isfile(path) else None
+    settings = {} if beside is None else read_settings(beside)
+    if not is_last:
+        return Begun(start, {key: settings[key] for key in ("BACKBONE",) if key in settings})
+    record = read_record(os.path.dirname(path))
+    return Begun(str(record[0].get("weights", start)) if record else start, settings)
 
 
 def weights_at(place: PathLike) -> str:

@@ -13,6 +13,7 @@ from mrcnn.training.run import new_run, read_record
 from mrcnn.training.trained import (
     ReleasedConfig,
     classes_of,
+    how_it_began,
     open_trained,
     read_config,
     settings_beside,
@@ -118,6 +119,21 @@ def test_settings_that_only_the_user_s_config_had_are_named(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps({**TinyConfig().json_values(), "MY_COLOURS": 1}))
     config, unused = read_config(tmp_path / "c.json", TinyConfig)
     assert unused == ["MY_COLOURS"] and config.MY_COLOURS == 1
+
+
+def test_what_goes_on_has_the_settings_and_the_start_of_the_run(run_folder, tmp_path):
+    last = how_it_began("LAST", run_folder.parent, "tiny")
+    assert last.settings["STEPS_PER_EPOCH"] == 1 and last.start == "LAST"
+    record = json.loads((run_folder / "run.json").read_text())
+    record[0]["weights"] = "coco"
+    (run_folder / "run.json").write_text(json.dumps(record))
+    assert how_it_began("last", run_folder.parent, "tiny").start == "coco"
+    weights = run_folder / "mask_rcnn_tiny_0001.h5"
+    begun = how_it_began(str(weights), tmp_path, "other")
+    assert (begun.start, list(begun.settings)) == (str(weights), ["BACKBONE"])
+    assert how_it_began("coco", tmp_path, "other") == ("coco", {})
+    with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'other'"):
+        how_it_began("last", tmp_path, "other")
 
 
 def test_a_config_of_another_tool_beside_the_weights_is_left_alone(tmp_path):

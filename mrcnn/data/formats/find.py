@@ -27,7 +27,7 @@ from mrcnn.data.formats.table import (
     numbered_classes,
     read_table,
 )
-from mrcnn.data.formats.via import ViaDataset, class_attribute, is_via, write_via
+from mrcnn.data.formats.via import ViaDataset, class_attribute, is_via, peek, write_via
 from mrcnn.data.formats.yolo import YoloDataset, is_yolo, write_yolo
 from mrcnn.files import read_json
 from mrcnn.messages import did_you_mean, listed
@@ -49,12 +49,14 @@ class Options(NamedTuple):
         images: where the images are; None: beside the labels.
         classes: class names in their order; None: those of the data.
         attribute: VIA's region attribute that is the class; None: found out.
+        line_width: of VIA's polylines in pixels; None: they are closed.
         skip_invalid: leave out what cannot be used.
     """
 
     images: Path | None = None
     classes: Sequence[str] | None = None
     attribute: str | None = None
+    line_width: float | None = None
     skip_invalid: bool = False
 
 
@@ -119,14 +121,16 @@ def _category_ids(content: Any, path: Path, classes: Sequence[str]) -> list[int]
 
 def _open_via(path: Path, options: Options) -> Dataset:
     attribute = options.attribute or class_attribute(path)
+    names = [name for name, _ in peek(path)]
     dataset = ViaDataset()
     classes = options.classes
     dataset.load_via(
         path,
-        options.images or path.parent,
+        options.images or _image_folder(path, names),
         source="via" if classes or attribute else "object",
         attribute=attribute,
         classes=classes,
+        line_width=options.line_width,
         skip_invalid=options.skip_invalid,
     )
     return dataset
@@ -219,6 +223,7 @@ def open_labels(
     images: PathLike | None = None,
     classes: Sequence[str] | None = None,
     attribute: str | None = None,
+    line_width: float | None = None,
     skip_invalid: bool = False,
 ) -> Dataset:
     """Read labels of any format.
@@ -229,6 +234,7 @@ def open_labels(
         images: where the images are, for formats whose labels are one file.
         classes: class names, numbered from 1 in this order. None: those of the data.
         attribute: VIA's region attribute that is the class.
+        line_width: of VIA's polylines in pixels; None: they are closed.
         skip_invalid: leave out what cannot be used; otherwise it is an error.
 
     Returns:
@@ -239,7 +245,8 @@ def open_labels(
         ValueError: no format, several formats, or labels that cannot be used.
     """
     name, place = find_format(path, format)
-    options = Options(None if images is None else Path(images), classes, attribute, skip_invalid)
+    folder = None if images is None else Path(images)
+    options = Options(folder, classes, attribute, line_width, skip_invalid)
     dataset = FORMATS[name].open(place, options)
     dataset.prepare()
     _warn_of_near_names([str(info["name"]) for info in dataset.class_info[1:]], path)

@@ -30,6 +30,7 @@ from mrcnn.data.formats.data_folders import (
     crowds_left_out,
     start_folder,
 )
+from mrcnn.data.formats.drawn import Line
 from mrcnn.data.formats.image_folder import find_images, size_and_rotation
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from mrcnn.data.formats.outlines import drawn_or_exact, joined
@@ -52,13 +53,15 @@ WRITTEN_ATTRIBUTE = "class"
 # Shapes with an area, and what describes them; theta, of an ellipse in VIA 2, may be missing.
 SHAPES = {
     "polygon": ("all_points_x", "all_points_y"),
-    "polyline": ("all_points_x", "all_points_y"),  # closed
+    "polyline": ("all_points_x", "all_points_y"),  # closed, or a line of `line_width`
     "rect": ("x", "y", "width", "height"),
     "circle": ("cx", "cy", "r"),
     "ellipse": ("cx", "cy", "rx", "ry"),
 }
 # Attributes that are the class if a region has others too.
 _USUAL_ATTRIBUTES = ("class", "label", "category", "name", "type", "object")
+# Larger files are not read as a whole to find out what they are.
+_LOOKED_AT = 20_000_000
 _LENGTHS = ("width", "height", "r", "rx", "ry")
 Entry = dict[str, Any]
 
@@ -74,6 +77,7 @@ class ViaDataset(Dataset):
         attribute: str | None = None,
         classes: Sequence[str] | None = None,
         *,
+        line_width: float | None = None,
         skip_invalid: bool = False,
     ) -> None:
         """Add the images of a VIA file that have regions.
@@ -90,6 +94,7 @@ class ViaDataset(Dataset):
                 has already, or else the values in the file in alphabetical order; without
                 `attribute`, the source's name. Give them if a training and a validation file might
                 have different classes.
+            line_width: in pixels; polylines are lines of this width. None: they are closed.
             skip_invalid: leave out entries, regions and images that cannot be used, and log how
                 many; otherwise they are an error.
 
@@ -99,7 +104,9 @@ class ViaDataset(Dataset):
                 differs from the source's classes. All messages name the file, and the image and
                 region.
         """
-        entries = _annotated(read_via(path, skip_invalid), path, skip_invalid)
+        check_line_width(line_width)
+        entries = read_via(path, skip_invalid, has_lines=line_width is not None)
+        entries = _annotated(entries, path, skip_invalid)
         if attribute is not None:
             entries = _labelled(entries, path, attribute, skip_invalid)
         classes = self._classes(entries, path, source, attribute, classes)
@@ -131,6 +138,7 @@ class ViaDataset(Dataset):
                     for region in entry["regions"]
                 ],
                 annotation_file=os.fspath(path),
+                line_width=line_width,
             )
 
     def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +158,9 @@ class ViaDataset(Dataset):
         masks = np.zeros((len(info["shapes"]), info["height"], info["width"]), bool)
         for i, shape in enumerate(info["shapes"]):
             try:
-                masks[i] = shape_to_mask(shape, info["height"], info["width"])
+                masks[i] = shape_to_mask(
+                    shape, info["height"], info["width"], info.get("line_width")
+                )
             except ValueError as error:
                 raise ValueError(
                     f"{info['annotation_file']}: image {quoted(info['id'])} has a {shape['name']} "
@@ -171,8 +181,12 @@ class ViaDataset(Dataset):
         """
         info = self.image_info[image_id]
         size = info["height"], info["width"]
-        shapes = info.get("shapes", ())
-        return [_ring(shape) for shape in shapes if shape_to_mask(shape, *size).any()]
+        shapes, line_width = info.get("shapes", ()), info.get("line_width")
+        return [
+            _ring(shape, line_width)
+            for shape in shapes
+            if shape_to_mask(shape, *size, line_width).any()
+        ]
 
     def _classes(
         self,
@@ -203,9 +217,23 @@ class ViaDataset(Dataset):
         return names
 
 
+def check_line_width(line_width: object) -> None:
+    """Check the width of lines.
+
+    Raises:
+        ValueError: neither None nor a positive number.
+    """
+    if line_width is not None and not (is_coordinate(line_width) and line_width > 0):  # type: ignore
+        raise ValueError(f"line_width is {line_width!r}; it must be a positive number of pixels.")
+
+
 def is_via(path: PathLike) -> bool:
-    """Whether this is a JSON file of VIA 1 or 2."""
+    """Whether this is a JSON file of VIA 1 or 2; of a large file, only the start is read."""
     try:
+        if os.path.getsize(path) > _LOOKED_AT:
+            with open(path, "rb") as file:
+                start = file.read(_LOOKED_AT)
+            return b'"filename"' in start and b'"regions"' in start
         content = read_json(path)
     except (OSError, ValueError):
         return False
@@ -217,6 +245,23 @@ def is_via(path: PathLike) -> bool:
     )
 
 
+def peek(path: PathLike) -> list[tuple[str, list[dict[str, Any]]]]:
+    """File name and regions of each annotated image, unchecked, to find out what a file is about.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    content = read_json(path)
+    entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else {}
+    found = []
+    for entry in entries.values() if isinstance(entries, dict) else ():
+        regions = entry.get("regions") if _has_name(entry) else None
+        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        if isinstance(regions, list) and regions:
+            found.append((entry["filename"], [one for one in regions if isinstance(one, dict)]))
+    return found
+
+
 def class_attribute(path: PathLike) -> str | None:
     """The region attribute that is the class: the only one that all regions have a value of.
 
@@ -226,9 +271,10 @@ def class_attribute(path: PathLike) -> str | None:
         ValueError: there are several, or none that all regions have.
     """
     attributes = [
-        region.get("region_attributes", {})
-        for entry in read_via(path, skip_invalid=True)
-        for region in entry["regions"]
+        region.get("region_attributes") or {}
+        for _, regions in peek(path)
+        for region in regions
+        if isinstance(region.get("region_attributes") or {}, dict)
     ]
     names = list(dict.fromkeys(name for found in attributes for name in found))
     counts = {name: sum(bool(_label(found.get(name))) for found in attributes) for name in names}
@@ -254,11 +300,12 @@ def class_attribute(path: PathLike) -> str | None:
 # ---- Reading and checking ------------------------------------------------------------------------
 
 
-def read_via(path: PathLike, skip_invalid: bool = False) -> list[Entry]:
+def read_via(path: PathLike, skip_invalid: bool = False, has_lines: bool = False) -> list[Entry]:
     """The entries of a VIA file, checked, those without regions too.
 
     Args:
         skip_invalid: leave out entries and regions that cannot be used, and log how many.
+        has_lines: polylines are lines, for which two points are enough.
 
     Returns:
         `[{"filename": name, "regions": [{"shape_attributes": …, "region_attributes": …, "number":
@@ -284,7 +331,7 @@ def read_via(path: PathLike, skip_invalid: bool = False) -> list[Entry]:
             who = _called(entry) if _has_name(entry) else f"entry {quoted(key)}"
             problems.add(who, problem)
         else:
-            read.append({**entry, "regions": _usable_regions(entry, problems)})
+            read.append({**entry, "regions": _usable_regions(entry, problems, has_lines)})
     problems.settle()
     return read
 
@@ -305,11 +352,11 @@ def _problem_of_entry(entry: Any) -> str | None:
     return None
 
 
-def _usable_regions(entry: Entry, problems: Problems) -> list[dict[str, Any]]:
+def _usable_regions(entry: Entry, problems: Problems, has_lines: bool) -> list[dict[str, Any]]:
     regions = entry["regions"]
     usable = []
     for number, region in enumerate(regions.values() if isinstance(regions, dict) else regions):
-        if problem := _problem_of_region(region):
+        if problem := _problem_of_region(region, has_lines):
             problems.add(_place(entry, number), problem)
         else:
             usable.append({**region, "number": number})
@@ -324,7 +371,7 @@ def _place(entry: Entry, number: int) -> str:
     return f"{_called(entry)}, region {number}"
 
 
-def _problem_of_region(region: Any) -> str | None:
+def _problem_of_region(region: Any, has_lines: bool) -> str | None:
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
         return "has no shape_attributes."
@@ -337,7 +384,7 @@ def _problem_of_region(region: Any) -> str | None:
     if not isinstance(name, str) or name not in SHAPES:
         return f"has the shape {quoted(name)}; known are {', '.join(SHAPES)}."
     if name in ("polygon", "polyline"):
-        return _problem_of_points(name, shape)
+        return _problem_of_points(name, shape, 2 if has_lines and name == "polyline" else 3)
     for key in SHAPES[name]:
         if not is_coordinate(shape.get(key)) or (key in _LENGTHS and shape[key] <= 0):
             kind = "a positive number" if key in _LENGTHS else "a number"
@@ -347,7 +394,7 @@ def _problem_of_region(region: Any) -> str | None:
     return None
 
 
-def _problem_of_points(name: str, shape: dict[str, Any]) -> str | None:
+def _problem_of_points(name: str, shape: dict[str, Any], least: int) -> str | None:
     xs, ys = (shape.get(key) for key in SHAPES[name])
     if not isinstance(xs, list) or not isinstance(ys, list):
         return f"is a {name} without the lists all_points_x and all_points_y."
@@ -356,8 +403,9 @@ def _problem_of_points(name: str, shape: dict[str, Any]) -> str | None:
     if bad := [value for value in xs + ys if not is_coordinate(value)]:
         return f"is a {name} with the coordinate {quoted(bad[0])}; it must be a number of pixels."
     count = len(set(zip(xs, ys, strict=True)))
-    if count < 3:
-        return f"is a {name} with fewer than three different points: {count}."
+    if count < least:
+        words = {2: "two", 3: "three"}[least]
+        return f"is a {name} with fewer than {words} different points: {count}."
     return None
 
 
@@ -499,8 +547,17 @@ def _inside(entries: list[Entry], sizes: dict[str, tuple[int, int]], path: PathL
 # ---- Masks ---------------------------------------------------------------------------------------
 
 
-def shape_to_mask(shape: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """The pixels of an image that a region's `shape_attributes` cover: `[height, width]` bool."""
+def shape_to_mask(
+    shape: dict[str, Any], height: int, width: int, line_width: float | None = None
+) -> np.ndarray:
+    """The pixels of an image that a region's `shape_attributes` cover: `[height, width]` bool.
+
+    Args:
+        line_width: of polylines, in pixels; None: they are closed.
+    """
+    if shape["name"] == "polyline" and line_width is not None:
+        # Coordinates are centres of pixels here.
+        return Line(np.stack(_corners(shape), axis=1) + 0.5, line_width).draw(height, width)
     if shape["name"] in ("circle", "ellipse"):
         return ellipse_to_mask(*_ellipse(shape), height, width)
     return polygon_to_mask(*_corners(shape), height, width)
@@ -530,9 +587,10 @@ def _ellipse(shape: dict[str, Any]) -> tuple[float, float, float, float, float]:
     return shape["cx"], shape["cy"], rx, ry, shape.get("theta", 0.0)
 
 
-def _ring(shape: dict[str, Any]) -> np.ndarray | None:
+def _ring(shape: dict[str, Any], line_width: float | None) -> np.ndarray | None:
     """The ring of a polygon or rectangle; VIA's coordinates are centres of pixels."""
-    if shape["name"] in ("circle", "ellipse"):
+    is_line = shape["name"] == "polyline" and line_width is not None
+    if shape["name"] in ("circle", "ellipse") or is_line:
         return None
     return np.stack(_corners(shape), axis=1).astype(np.float64) + 0.5
 

@@ -68,6 +68,24 @@ def test_images_may_be_elsewhere(images, tmp_path, name):
     assert len(open_labels(moved, images=inner).image_ids) == 2
 
 
+def test_images_of_via_may_be_in_a_folder_of_their_own(images, tmp_path):
+    folder = write(images, "via", tmp_path / "labels")
+    (folder / "images").mkdir()
+    for path in folder.glob("*.png"):
+        path.rename(folder / "images" / path.name)
+    assert len(open_labels(folder).image_ids) == 2
+
+
+def test_large_files_are_not_read_to_find_out_what_they_are(images, tmp_path, monkeypatch):
+    via = write(images, "via", tmp_path / "via") / "via_region_data.json"
+    coco = write(images, "coco", tmp_path / "coco") / "annotations.json"
+    for module in ("via", "coco"):
+        monkeypatch.setattr(f"mrcnn.data.formats.{module}._LOOKED_AT", 200)
+        monkeypatch.setattr(f"mrcnn.data.formats.{module}.read_json", None)
+    assert [FORMATS["via"].holds(path) for path in (via, coco)] == [True, False]
+    assert FORMATS["coco"].holds(coco)
+
+
 def test_coco_s_own_folders(images, tmp_path):
     folder = write(images, "coco", tmp_path / "coco")
     (folder / "annotations").mkdir()

@@ -18,6 +18,7 @@ from mrcnn.data.formats.shapes import polygon_to_mask
 from mrcnn.data.formats.via import (
     SHAPES,
     ViaDataset,
+    class_attribute,
     read_via,
     shape_bounds,
     shape_to_mask,
@@ -83,6 +84,51 @@ def as_via_1(content):
 def as_project(content):
     """The same as a project of VIA 2."""
     return {"_via_settings": {}, "_via_img_metadata": content, "_via_attributes": {}}
+
+
+LINE = {"name": "polyline", "all_points_x": [2, 8], "all_points_y": [3, 3]}
+
+
+def test_polylines_are_lines_where_a_width_is_given(write):
+    files = write(entries(a=[region(LINE), region(TRIANGLE)]))
+    with pytest.raises(ValueError, match="polyline with fewer than three different points: 2"):
+        load(files)
+    dataset = load(files, line_width=3)
+    masks, _ = dataset.load_mask(0)
+    assert masks[2:5, 2:9, 0].all() and masks[..., 0].sum() == 21 + 2 * 3  # round ends
+    rings = dataset.load_rings(0)
+    assert rings[0] is None and rings[1][0].tolist() == [0.5, 0.5]
+    for wrong in (0, -1, "3", float("nan")):
+        with pytest.raises(ValueError, match="line_width is .*; it must be a positive number"):
+            load(files, line_width=wrong)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "chosen"),
+    [
+        ([{}, {}], None),
+        ([{"kind": "a"}, {"kind": "b"}], "kind"),
+        ([{"kind": "a", "note": ""}, {"kind": "b", "note": "x"}], "kind"),
+        ([{"kind": "a", "Label": "x"}, {"kind": "b", "Label": "x"}], "Label"),
+        ([{"kind": {"a": True, "b": False}}, {"kind": {"b": True}}], "kind"),
+    ],
+)
+def test_the_attribute_that_is_the_class_is_found_out(write, attributes, chosen):
+    path, _ = write(entries(a=[region(RECT, **found) for found in attributes]))
+    assert class_attribute(path) == chosen
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ([{"a": "x", "b": "y"}] * 2, "have the attributes a, b; name the one that is the class"),
+        ([{"a": "x"}, {"b": "y"}], "no attribute has a value in all 2 regions; a has one in 1, b "),
+    ],
+)
+def test_attributes_that_leave_open_which_is_the_class(write, attributes, message):
+    path, _ = write(entries(a=[region(RECT, **found) for found in attributes]))
+    with pytest.raises(ValueError, match=message):
+        class_attribute(path)
 
 
 @pytest.mark.parametrize("version", [dict, as_via_1, as_project])
