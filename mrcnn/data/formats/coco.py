@@ -701,6 +701,9 @@ def _polygons(labelled: LabelledObject) -> list[list[float]] | None:
     if any(part.holes for part in parts):
         return None
     is_drawn = labelled.ring is not None and rings[0] is labelled.ring
-    if not is_drawn and not np.array_equal(draw(rings), labelled.mask):
+    try:
+        if not is_drawn and not np.array_equal(draw(rings), labelled.mask):
+            return None
+    except ValueError:  # an outline that is too long for the reader
         return None
     return [ring.ravel().tolist() for ring in rings]

@@ -7,7 +7,8 @@
 `data.yaml` names the classes, and for `train`, `val` and `test` a folder of images, a text file of
 image paths, or a list of these. The labels of `images/a.jpg` are in `labels/a.txt`: one object per
 line, the number of its class and the corners of a polygon in shares of width and height. `drawn`
-says which pixels a polygon covers. An image without a text file shows nothing.
+says which pixels a polygon covers. An image without a text file shows nothing. Shares are of the
+image as it is shown: Ultralytics turns photos by their rotation tag, and so does `load_image` here.
 https://docs.ultralytics.com/datasets/segment/
 """
 
@@ -46,6 +47,8 @@ logger = logging.getLogger("mrcnn")
 SPLITS = ("train", "val", "test")
 DATA = "data.yaml"
 _ENDINGS = (".yaml", ".yml")
+# The key of data sets of poses, whose lines are a box and points of a body.
+_POSES = "kpt_shape"
 _LARGEST_YAML = 1_000_000
 _LARGEST_LIST = 100_000_000
 # Shares beyond this are no shares: the polygons of some tools reach a little over the edge.
@@ -141,7 +144,8 @@ def is_yolo(path: PathLike) -> bool:
     """Whether this is a YAML file of a YOLO data set, or a folder with one."""
     try:
         content = read_yaml(_yaml_file(Path(path)))
-        return "names" in content and any(split in content for split in SPLITS)
+        has_images = any(split in content for split in SPLITS)
+        return "names" in content and has_images and _POSES not in content
     except (OSError, ValueError):
         return False
 
@@ -197,6 +201,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _names(content: dict[str, Any], file: Path) -> dict[int, str]:
     """The class names by their numbers."""
+    if _POSES in content:
+        raise ValueError(
+            f"{file} has {_POSES}: its labels are poses, boxes with points; Mask R-CNN needs "
+            "polygons, as of Ultralytics' segmentation."
+        )
     names = content.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -204,6 +213,12 @@ def _names(content: dict[str, Any], file: Path) -> dict[int, str]:
         raise ValueError(f"{file} has the names {quoted(names)}; they must be a list or an object.")
     if not all(type(number) is int and number >= 0 for number in names):
         raise ValueError(f"{file} has names with the numbers {listed(names)}; they count from 0.")
+    for name in names.values():
+        if type(name) not in (str, int, float):
+            raise ValueError(
+                f"{file} has the name {quoted(name)}; it must be text. YAML takes yes, no, on, off "
+                'and null for other things than text if they have no quotes: "yes".'
+            )
     return {number: str(names[number]) for number in sorted(names)}
 
 
@@ -249,9 +264,18 @@ def _images_at(place: str, root: Path, file: Path, split: str) -> Iterator[Path]
             yield found.parent / name
 
 
+def _shown_size(image: PathLike) -> tuple[int, int]:
+    """(height, width) after a rotation by the tag of a photo.
+
+    Raises:
+        OSError, ValueError: as `possible_sizes`.
+    """
+    return possible_sizes(image)[-1]
+
+
 def _size(image: Path, problems: Problems) -> tuple[int, int] | None:
     try:
-        size = possible_sizes(image)[0]
+        size = _shown_size(image)
     except (OSError, ValueError) as error:
         problems.add(f"image {image.name}", f"cannot be used: {error}")
         return None
@@ -325,8 +349,8 @@ def write_yolo(
 ) -> list[str]:
     """Write `data.yaml`, `images/` and `labels/`; all images are `train` and `val` at once.
 
-    An object is one polygon: as it was drawn, or along the edges of its pixels. Parts and holes are
-    joined by bridges without width.
+    An object is one polygon: as it was drawn, cut to the image, or along the edges of its pixels.
+    Parts and holes are joined by bridges without width.
 
     Arguments, result and errors are those of every format, see `objects`.
     """
@@ -335,8 +359,11 @@ def write_yolo(
     folder = start_folder(folder)
     check_class_names(class_names, folder)
     numbers = {name: number for number, name in enumerate(class_names)}
-    names, crowds, bridged = FileNames(), 0, 0
+    names, crowds, bridged, unturned = FileNames(), 0, 0, 0
     for image in images:
+        if _shown_size(image.path) != (image.height, image.width):
+            unturned += 1
+            continue
         stem, ending = names.pick(image)
         copy_image(image, folder / "images" / f"{stem}{ending}")
         lines = []
@@ -349,15 +376,33 @@ def write_yolo(
             corners = " ".join(f"{share:.{_DIGITS}f}".rstrip("0") for share in shares.ravel())
             lines.append(f"{numbers[labelled.class_name]} {corners}\n")
         write_text(folder / "labels" / f"{stem}.txt", "".join(lines))
-    content: dict[str, Any] = {"path": ".", "train": "images", "val": "images"}
+    # Without `path`, Ultralytics starts from this file's folder; "." would be the one it runs in.
+    content: dict[str, Any] = {"train": "images", "val": "images"}
     content |= {"names": {number: name for name, number in numbers.items()}}
     write_text(folder / DATA, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    return [*crowds_left_out(crowds, "YOLO"), *bridges(bridged, "YOLO")]
+    return [
+        *crowds_left_out(crowds, "YOLO"),
+        *bridges(bridged, "YOLO"),
+        *_unturned_sentences(unturned),
+    ]
+
+
+def _unturned_sentences(count: int) -> list[str]:
+    if not count:
+        return []
+    images = "1 image is" if count == 1 else f"{count:,} images are"
+    return [
+        f"{images} left out: the masks are drawn on the pixels as stored, and YOLO turns images by "
+        "their rotation tag; store them turned."
+    ]
 
 
 def _ring(labelled: LabelledObject) -> tuple[np.ndarray, bool]:
     """The polygon of an object in shares, as they are read again, and whether it has bridges."""
     size = labelled.mask.shape
+    if labelled.ring is not None:
+        # Ultralytics leaves out images with shares far outside 0 to 1, and so does the reader here.
+        labelled = labelled._replace(ring=labelled.ring.clip(0, size[::-1]))
 
     def shares(ring: np.ndarray) -> np.ndarray:
         return np.round(ring / size[::-1], _DIGITS)

@@ -9,12 +9,15 @@ import PIL.Image
 import pytest
 
 from mrcnn.data.formats import coco as coco_format
+from mrcnn.data.formats import segmentation as segmentation_format
 from mrcnn.data.formats.coco import (
     CocoFormatDataset,
     as_coco,
     check_annotations,
     read_json,
+    write_coco,
 )
+from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from tests import coco_data
 
 
@@ -697,3 +700,37 @@ def test_chosen_class_ids_are_the_files_own(load_both):
     assert dataset.class_names == ["BG", "apple", "pear"]
     assert names_in(dataset, 3) == ["pear"]
     assert sorted(as_coco(content).cats) == [2, 3]  # the apple of this file is not taken
+
+
+# ---- Writing -------------------------------------------------------------------------------------
+
+
+def written(tmp_path, labelled):
+    """The segmentation that is written of an object, and the mask that is read of it."""
+    height, width = labelled.mask.shape
+    PIL.Image.new("RGB", (width, height)).save(tmp_path / "x.png")
+    image = LabelledImage("x.png", str(tmp_path / "x.png"), height, width, [labelled])
+    assert write_coco([image], ["a"], tmp_path / "new") == []
+    path = tmp_path / "new" / "annotations.json"
+    (annotation,) = read_json(path)["annotations"]
+    return annotation["segmentation"], load(path, tmp_path / "new" / "images").load_mask(0)[0][
+        ..., 0
+    ]
+
+
+def test_a_drawn_polygon_that_reaches_too_far_becomes_the_outline_of_its_mask(tmp_path):
+    mask = np.zeros((20, 30), bool)
+    mask[5:10, 5:] = True
+    ring = np.array([[5, 5], [1e6, 5], [1e6, 10], [5, 10]])
+    segmentation, read = written(tmp_path, LabelledObject("a", mask, ring=ring))
+    assert segmentation == [[5, 5, 30, 5, 30, 10, 5, 10]]
+    np.testing.assert_array_equal(read, mask)
+
+
+def test_an_outline_that_is_too_long_becomes_run_lengths(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmentation_format, "_LONGEST_OUTLINE", 50)
+    mask = np.zeros((40, 50), bool)
+    mask[::2, 0] = mask[:, 1] = True
+    segmentation, read = written(tmp_path, LabelledObject("a", mask))
+    assert isinstance(segmentation, dict)
+    np.testing.assert_array_equal(read, mask)

@@ -92,6 +92,31 @@ def test_a_bridge_joins_the_nearest_corners():
     assert steps == around + 2 * (2 + 23)
 
 
+@given(MASKS)
+def test_both_usual_rules_fill_a_ring_with_bridges_alike(mask):
+    """Even-odd as here, and nonzero winding: no pixel is gone around twice or backwards."""
+    if not mask.any():
+        return
+    ring = joined(outlines(mask))
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
+    around = np.zeros(mask.shape, int)
+    for (x1, y1), (x2, y2) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        assert (x1 == x2) != (y1 == y2) and x1 % 1 == y1 % 1 == 0
+        if x1 == x2:
+            crosses = (min(y1, y2) < y) & (y < max(y1, y2)) & (x < x1)
+            around += np.where(crosses, int(np.sign(y2 - y1)), 0)
+    np.testing.assert_array_equal(around, mask)
+
+
+def test_thousands_of_parts_are_joined():
+    """Each bridge must be found in one step: with a search per bridge this takes a minute."""
+    mask = np.zeros((240, 240), bool)
+    mask[::5, ::5] = mask[1::5, ::5] = True
+    parts = outlines(mask)
+    assert len(parts) == 48 * 48
+    np.testing.assert_array_equal(fill([joined(parts)], *mask.shape), mask)
+
+
 def test_large_masks():
     y, x = np.ogrid[:900, :1100]
     disk = (x - 500) ** 2 + (y - 450) ** 2 < 400**2
@@ -110,6 +135,15 @@ def test_a_drawn_polygon_is_kept_where_it_is_drawn_well(shift, is_kept):
     assert np.array_equal(part.ring, labelled.ring) == is_kept
     if not is_kept:
         np.testing.assert_array_equal(fill([part.ring], 100, 100), mask)
+
+
+def test_a_ring_that_a_format_cannot_draw_gives_way_to_the_outline():
+    def refuse(ring):
+        raise ValueError("has a polygon that reaches 1000000, far outside its image.")
+
+    mask = np.ones((2, 3), bool)
+    (part,) = drawn_or_exact(LabelledObject("a", mask, ring=np.zeros((3, 2))), refuse)
+    assert part.ring.tolist() == [[0, 0], [3, 0], [3, 2], [0, 2]]
 
 
 def test_overlap_of_masks():

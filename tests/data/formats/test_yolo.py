@@ -143,6 +143,10 @@ def test_classes_of_the_user(tmp_path):
         ("names: [a]\ntrain: labels/a.txt", None),
         ("names: &n [a]\nother: *n\ntrain: images", "has aliases"),
         ("names: [a, a]\ntrain: images", "the class 'a' is there twice"),
+        ("names: [no, b]\ntrain: images", "has the name False; it must be text. YAML takes yes"),
+        ("names: {0: null}\ntrain: images", "has the name None"),
+        ("names: {0: [1, 2]}\ntrain: images", r"has the name \[1, 2\]"),
+        ("names: [a]\nkpt_shape: [17, 3]\ntrain: images", "its labels are poses"),
         ("!!python/object/apply:os.system ['touch x']", "is no YAML file"),
     ],
 )
@@ -177,6 +181,8 @@ def test_what_is_yolo(tmp_path):
     assert is_yolo(path) and is_yolo(tmp_path)
     (tmp_path / "other.yaml").write_text("a: 1")
     assert is_yolo(tmp_path) and not is_yolo(tmp_path / "other.yaml")
+    (tmp_path / "poses.yaml").write_text("names: [a]\ntrain: images\nkpt_shape: [17, 3]")
+    assert not is_yolo(tmp_path / "poses.yaml")
     path.unlink()
     assert not is_yolo(tmp_path)
 
@@ -203,3 +209,58 @@ def test_what_is_written(tmp_path):
     found = {info["id"]: dataset.load_mask(i)[0] for i, info in enumerate(dataset.image_info)}
     np.testing.assert_array_equal(found["a.png"], np.stack([block, ring], axis=-1))
     assert found["a-2.png"].shape[2] == 0
+
+
+def turned_photo(path):
+    """A photo stored as 8x12 that is shown as 12x8 (height x width), its left quarter white."""
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    pixels[6:] = 255  # the lower rows come to the left
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path, exif=exif, quality=95)
+
+
+def test_a_photo_with_a_rotation_tag_is_labelled_as_it_is_shown(tmp_path):
+    path = write(tmp_path, {"labels/a.txt": "0 0 0 0.25 0 0.25 1 0 1\n"})
+    turned_photo(tmp_path / "images" / "a.jpg")
+    dataset = load(path)
+    (mask,) = np.moveaxis(dataset.load_mask(0)[0], -1, 0)
+    assert mask.shape == (12, 8)
+    np.testing.assert_array_equal(dataset.load_image(0)[..., 0] > 128, mask)
+
+
+def test_a_photo_that_would_be_turned_away_from_its_masks_is_not_written(tmp_path):
+    turned_photo(tmp_path / "a.jpg")
+    mask = np.ones((8, 12), bool)
+    stored = LabelledImage("a.jpg", str(tmp_path / "a.jpg"), 8, 12, [LabelledObject("a", mask)])
+    shown = stored._replace(height=12, width=8, objects=[LabelledObject("a", mask.T)])
+    assert write_yolo([stored, shown], ["a"], tmp_path / "new") == [
+        "1 image is left out: the masks are drawn on the pixels as stored, and YOLO turns images "
+        "by their rotation tag; store them turned."
+    ]
+    assert write_yolo([stored] * 2, ["a"], tmp_path / "none")[0].startswith("2 images are left out")
+    dataset = load(tmp_path / "new")
+    assert [info["id"] for info in dataset.image_info] == ["a.jpg"]
+    assert dataset.load_mask(0)[0].shape == dataset.load_image(0).shape[:2] + (1,)
+
+
+def test_written_paths_start_from_the_file(tmp_path):
+    """Ultralytics takes `path: .` for the folder that it runs in."""
+    write_yolo([], ["a"], tmp_path / "new")
+    assert "path" not in yaml.safe_load((tmp_path / "new" / "data.yaml").read_text())
+
+
+@pytest.mark.parametrize("reach", [-5.0, -1e6])
+def test_a_drawn_ring_is_cut_to_the_image(tmp_path, reach):
+    PIL.Image.new("RGB", (12, 10)).save(tmp_path / "a.png")
+    mask = np.zeros((10, 12), bool)
+    mask[2:7, :6] = True
+    ring = np.array([[reach, 2.0], [6.0, 2.0], [6.0, 7.0], [reach, 7.0]])
+    image = LabelledImage("a.png", str(tmp_path / "a.png"), 10, 12, [])
+    write_yolo(
+        [image._replace(objects=[LabelledObject("a", mask, ring=ring)])], ["a"], tmp_path / "n"
+    )
+    (line,) = (tmp_path / "n" / "labels" / "a.txt").read_text().splitlines()
+    assert [float(word) for word in line.split()[1:]] == [0, 0.2, 0.5, 0.2, 0.5, 0.7, 0, 0.7]
+    np.testing.assert_array_equal(load(tmp_path / "n").load_mask(0)[0][..., 0], mask)
