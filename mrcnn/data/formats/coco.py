@@ -225,7 +225,9 @@ def is_coco(path: PathLike) -> bool:
                 start = file.read(_LOOKED_AT)
                 file.seek(-_LOOKED_AT, os.SEEK_END)
                 ends = start + file.read()
-            return sum(f'"{part}"'.encode() in ends for part in PARTS) >= 2
+            parts = sum(f'"{part}"'.encode() in ends for part in PARTS)
+            # A list of images may be longer than what is read.
+            return parts >= 2 or (b'"images"' in start and b'"file_name"' in start)
         content = files.read_json(path)
         return isinstance(content, dict) and all(isinstance(content.get(p), list) for p in PARTS)
     except (OSError, ValueError):

@@ -264,18 +264,9 @@ def _images_at(place: str, root: Path, file: Path, split: str) -> Iterator[Path]
             yield found.parent / name
 
 
-def _shown_size(image: PathLike) -> tuple[int, int]:
-    """(height, width) after a rotation by the tag of a photo.
-
-    Raises:
-        OSError, ValueError: as `possible_sizes`.
-    """
-    return possible_sizes(image)[-1]
-
-
 def _size(image: Path, problems: Problems) -> tuple[int, int] | None:
     try:
-        size = _shown_size(image)
+        size = possible_sizes(image)[-1]  # as the image is shown
     except (OSError, ValueError) as error:
         problems.add(f"image {image.name}", f"cannot be used: {error}")
         return None
@@ -361,7 +352,7 @@ def write_yolo(
     numbers = {name: number for number, name in enumerate(class_names)}
     names, crowds, bridged, unturned = FileNames(), 0, 0, 0
     for image in images:
-        if _shown_size(image.path) != (image.height, image.width):
+        if (image.height, image.width) in possible_sizes(image.path)[:-1]:
             unturned += 1
             continue
         stem, ending = names.pick(image)

@@ -84,6 +84,11 @@ def test_large_files_are_not_read_to_find_out_what_they_are(images, tmp_path, mo
         monkeypatch.setattr(f"mrcnn.data.formats.{module}.read_json", None)
     assert [FORMATS["via"].holds(path) for path in (via, coco)] == [True, False]
     assert FORMATS["coco"].holds(coco)
+    content = json.loads(coco.read_text())
+    content["images"] *= 20
+    order = {part: content[part] for part in ("images", "categories", "annotations")}
+    coco.write_text(json.dumps(order))
+    assert FORMATS["coco"].holds(coco)
 
 
 def test_coco_s_own_folders(images, tmp_path):
