@@ -129,8 +129,9 @@ class SuperviselyDataset(DrawnDataset):
         """
         check_folder(path)
         shapes = read_meta(path)
-        names = _with_area(shapes, path) if classes is None else list(classes)
-        check_class_names(names, path)
+        given = _with_area(shapes, path) if classes is None else classes
+        check_class_names(given, path)
+        names = list(given)
         problems = Problems(path, skip_invalid)
         found = _Reader(names, shapes, problems)
         images = [image for image in map(found.read, _items(Path(path), problems)) if image]
@@ -246,7 +247,12 @@ def _items(project: Path, problems: Problems) -> Iterator[_Item]:
         for annotation in files_in(folder / "ann", (".json",)):
             stem = annotation.name[: -len(".json")]
             possible = [stem] if stem in images else by_stem.get(stem, [])
-            if len(possible) == 1:
+            if len(possible) == 1 and possible[0] in annotated:
+                problems.add(
+                    f"{name}/ann/{annotation.name}",
+                    f"is a second annotation of {possible[0]}; an image must have one.",
+                )
+            elif len(possible) == 1:
                 annotated.add(possible[0])
                 yield _Item(f"{name}/{possible[0]}", images[possible[0]], annotation)
             else:
@@ -377,7 +383,7 @@ def _problem_of_rectangle(points: Any) -> str | None:
 
 def _problem_of_polygon(points: Any) -> str | None:
     exterior = points.get("exterior") if isinstance(points, dict) else None
-    interior = points.get("interior", []) if isinstance(points, dict) else None
+    interior = points.get("interior", []) if isinstance(points, dict) else []
     if not isinstance(interior, list):
         return f"has the interior {quoted(interior)}; it must be a list of holes."
     for what, ring in [("exterior", exterior), *(("hole", hole) for hole in interior)]:
