@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,44 @@ from mrcnn.types import Numbers, Shape
 _HALF = 0.5 + 1e-5
 # Lowest value of a pixel that belongs to a predicted mask.
 MASK_THRESHOLD = 0.5
+
+
+class Patch(NamedTuple):
+    """The part of an image's mask that holds an object; the mask is False elsewhere.
+
+    Attributes:
+        pixels: `[h, w]` bool.
+        top, left: row and column of the patch's first pixel in the image.
+    """
+
+    pixels: np.ndarray
+    top: int
+    left: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """`(y1, x1, y2, x2)` in pixels of the image, (y2, x2) outside."""
+        height, width = self.pixels.shape
+        return self.top, self.left, self.top + height, self.left + width
+
+    def part(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        """The mask inside a box of the image, `[y2 - y1, x2 - x1]` bool; may reach out of it."""
+        y1, x1, y2, x2 = box
+        part = np.zeros((y2 - y1, x2 - x1), bool)
+        top, left = max(y1, self.top), max(x1, self.left)
+        inside = self.pixels[top - self.top : y2 - self.top, left - self.left : x2 - self.left]
+        if top < y2 and left < x2 and inside.size:
+            rows, columns = inside.shape
+            part[top - y1 : top - y1 + rows, left - x1 : left - x1 + columns] = inside
+        return part
+
+    def trimmed(self) -> Patch:
+        """The same mask without empty rows and columns at the borders."""
+        rows, columns = (np.flatnonzero(self.pixels.any(axis=axis)) for axis in (1, 0))
+        if not len(rows):
+            return Patch(np.zeros((0, 0), bool), 0, 0)
+        pixels = self.pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return Patch(pixels, self.top + int(rows[0]), self.left + int(columns[0]))
 
 
 def extract_bboxes(mask: np.ndarray) -> np.ndarray:
@@ -234,18 +273,14 @@ def mask_in_box(
     box: Numbers,
     image_shape: Shape,
     threshold: float = MASK_THRESHOLD,
-) -> tuple[np.ndarray, int, int]:
-    """A mask resized to its box and cut off at the image's border.
+) -> Patch:
+    """A mask resized to its box and cut off at the image's border; empty outside the image.
 
     Args:
         mask: `[h, w]`, bool or float in 0..1.
         box: `(y1, x1, y2, x2)` in pixels, may reach out of the image.
         image_shape: `(H, W, ...)` in pixels.
         threshold: lowest value of a pixel that belongs to the mask.
-
-    Returns:
-        patch: `[rows, columns]` bool, empty for a box without area or outside the image.
-        top, left: row and column of the patch's first pixel in the image.
     """
     y1, x1, y2, x2 = (int(side) for side in box)
     top, left, bottom, right = (
@@ -253,6 +288,6 @@ def mask_in_box(
         for side, limit in zip((y1, x1, y2, x2), (*image_shape[:2], *image_shape[:2]), strict=True)
     )
     if bottom <= top or right <= left:
-        return np.zeros((0, 0), bool), top, left
-    patch = resize_and_compare(mask, (y2 - y1, x2 - x1), threshold)
-    return patch[top - y1 : bottom - y1, left - x1 : right - x1], top, left
+        return Patch(np.zeros((0, 0), bool), top, left)
+    pixels = resize_and_compare(mask, (y2 - y1, x2 - x1), threshold)
+    return Patch(pixels[top - y1 : bottom - y1, left - x1 : right - x1], top, left)
