@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +15,21 @@ from mrcnn.cli.console import load_keras, progress
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
-    from mrcnn.detection.pictures import Input
+    from mrcnn.detection.pictures import Input, Picture
+    from mrcnn.detection.result_files import Store
     from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.tiles import Tiling
     from mrcnn.training.trained import Trained
 
 SOME_UNREADABLE = 3
-FOUND = "detections.jsonl"
+FOUND, WINDOWS = "detections.jsonl", "windows.jsonl"
 DEFAULT_FORMATS = ("json", "csv", "overlays")
 
 EPILOG = """\b
 Example:
     mrcnn detect logs/leaves20260101T0000 photos
     mrcnn detect leaves.h5 scan.tif clip.mp4 --save csv --save labels --output found
+    mrcnn detect leaves.h5 slide.tif --tile 1024 --overlap 128
 
 \b
 Formats of --save:
@@ -68,6 +73,16 @@ writes other formats without detecting again. The exit status is 3 if some image
     callback=options.names,
     help="Class names. Default: those of the run.",
 )
+@click.option(
+    "--tile",
+    type=click.IntRange(16),
+    help="Cut images of any size into windows of this side in pixels, and join their objects.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    help="Pixels that neighbouring windows share; more than objects measure. Default: 128.",
+)
 @options.settings
 @options.debug
 def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -> int:
@@ -80,10 +95,11 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     from mrcnn.detection.pictures import find_inputs
 
     formats = _formats(chosen["formats"])
+    tiling = _tiling(chosen["tile"], chosen["overlap"])
     files = find_inputs(inputs, chosen["recursive"])
     trained = options.open_weights(weights, chosen)
     config = _config(trained, chosen)
-    failed = _find(trained, config, files, output)
+    failed = _find(trained, config, files, output, tiling)
     _write(config, files, output, formats)
     return SOME_UNREADABLE if failed else 0
 
@@ -100,6 +116,20 @@ def _formats(chosen: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(names)) or list(DEFAULT_FORMATS)
 
 
+def _tiling(tile: int | None, overlap: int | None) -> Tiling | None:
+    """How images are cut into windows; None: they are not."""
+    from mrcnn import tiles
+
+    if tile is None:
+        if overlap is not None:
+            raise click.UsageError("--overlap is for images in windows; give --tile too.")
+        return None
+    try:
+        return tiles.check_tiling(tiles.Tiling(tile, 128 if overlap is None else overlap))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--overlap") from error
+
+
 def _config(trained: Trained, chosen: dict[str, Any]) -> Config:
     """The settings of the training for detection, changed by the options."""
     config = trained.config.for_detection()
@@ -110,18 +140,23 @@ def _config(trained: Trained, chosen: dict[str, Any]) -> Config:
     return config
 
 
-def _find(trained: Trained, config: Config, files: list[Input], output: Path) -> int:
+def _find(
+    trained: Trained, config: Config, files: list[Input], output: Path, tiling: Tiling | None
+) -> int:
     """Detect in the images without a result; returns how many could not be read, ever."""
-    from mrcnn.detection.folder import check_detection, detect_pictures, run_settings
+    from mrcnn.detection.folder import check_detection, run_settings
     from mrcnn.detection.pictures import pictures_of
     from mrcnn.detection.result_files import open_jsonl
 
     check_detection(config, trained.classes)
     shared = os.path.commonpath([os.path.dirname(file.path) for file in files])
     settings = run_settings(config, shared, trained.weights, trained.classes)
+    if tiling is not None:
+        settings["tile"], settings["overlap"] = map(str, tiling)
     total = None if any(file.is_video for file in files) else sum(file.pages for file in files)
     images = failed = objects = 0
-    with open_jsonl(output / FOUND, settings) as store, progress("images") as move:
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(open_jsonl(output / FOUND, settings))
         pictures = (
             picture
             for picture in pictures_of(files, config.IMAGE_VALUE_RANGE)
@@ -129,16 +164,69 @@ def _find(trained: Trained, config: Config, files: list[Input], output: Path) ->
         )
         if total is None or store.done < total:
             model = _model(trained, config)
-            for result in detect_pictures(model, pictures, trained.classes):
+            if tiling is None:
+                results = _whole(model, pictures, trained, store.done, total)
+            else:
+                windows = output / WINDOWS
+                kept = opened.enter_context(open_jsonl(windows, settings))
+                results = _tiled(model, pictures, trained, tiling, windows, store, kept)
+            for result in results:
                 store.add(result)
                 images, failed = images + 1, failed + ("error" in result)
                 objects += len(result.get("detections", ()))
                 if "error" in result:
                     click.echo(f"Warning: {result['error']}", err=True)
-                move(store.done + images, total)
         before = f", {store.done} images done before" if store.done else ""
         click.echo(f"{images} images, {objects} objects, {failed} unreadable{before}")
         return failed + store.failed
+
+
+def _whole(
+    model: MaskRCNN, pictures: Iterator[Picture], trained: Trained, done: int, total: int | None
+) -> Iterator[dict[str, Any]]:
+    """The result of each image, which the network sees whole."""
+    from mrcnn.detection.folder import detect_pictures
+
+    with progress("images") as move:
+        results = detect_pictures(model, pictures, trained.classes)
+        for number, result in enumerate(results, start=done + 1):
+            yield result
+            move(number, total)
+
+
+def _tiled(
+    model: MaskRCNN,
+    pictures: Iterator[Picture],
+    trained: Trained,
+    tiling: Tiling,
+    path: Path,
+    store: Store,
+    kept: Store,
+) -> Iterator[dict[str, Any]]:
+    """The result of each image, which the network sees in windows.
+
+    Args:
+        path: the file of the windows' results, `kept`.
+    """
+    from mrcnn import tiles
+    from mrcnn.detection.result_files import read_jsonl
+
+    earlier: dict[str, list[dict[str, Any]]] = {}
+    for result in read_jsonl(path):
+        image = tiles.image_of_window(result["file_name"])
+        if not store.is_done(image):
+            earlier.setdefault(image, []).append(result)
+    for picture in pictures:
+        with progress(f"windows of {picture.name}") as move:
+            yield tiles.detect_picture_tiled(
+                model,
+                picture,
+                tiling,
+                trained.classes,
+                earlier.pop(picture.name, ()),
+                kept.add,
+                move,
+            )
 
 
 def _model(trained: Trained, config: Config) -> MaskRCNN:

@@ -16,7 +16,7 @@ import PIL.Image
 
 from mrcnn.data.decoders import Decoded, Refusal, decode_other, decode_with_pillow, turned
 from mrcnn.data.tiff_files import decode_tiff, is_tiff
-from mrcnn.data.value_range import to_8_bits
+from mrcnn.data.value_range import Statistics, statistics_of, to_8_bits
 from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
@@ -101,7 +101,7 @@ def load_image_file(
     """`read_image` that returns its remarks instead of logging them."""
     decoded = _decode(path, page)
     try:
-        channels = _grey_or_rgb(decoded.pixels)
+        channels = grey_or_rgb(decoded.pixels)
         pixels, guess = to_8_bits(channels, value_range, decoded.white)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
@@ -112,7 +112,7 @@ def load_image_file(
         pixels = turned(pixels, decoded.orientation)
     remarks = []
     if guess is not None:
-        remarks.append(_remark_on_range(path, channels, guess))
+        remarks.append(_remark_on_range(path, statistics_of(channels), guess))
     if doubt is not None:
         remarks.append(Remark(("rotation", str(path)), f"{path} {doubt}"))
     pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
@@ -175,7 +175,7 @@ def _decode(path: PathLike, page: int | None) -> Decoded:
         raise OSError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _grey_or_rgb(pixels: np.ndarray) -> np.ndarray:
+def grey_or_rgb(pixels: np.ndarray) -> np.ndarray:
     """`[H, W, 1]` or `[H, W, 3]`, without alpha."""
     channels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if channels.ndim == 3 and channels.shape[2] in (1, 2):
@@ -188,11 +188,16 @@ def _grey_or_rgb(pixels: np.ndarray) -> np.ndarray:
     )
 
 
-def _remark_on_range(path: PathLike, pixels: np.ndarray, guess: tuple[float, float]) -> Remark:
+def say_range_once(path: PathLike, pixels: Statistics, guess: tuple[float, float]) -> None:
+    """Log once that black and white were derived from the data."""
+    say_once((_remark_on_range(path, pixels, guess),), _said)
+
+
+def _remark_on_range(path: PathLike, pixels: Statistics, guess: tuple[float, float]) -> Remark:
     black, white = guess
     return Remark(
         ("range", guess),
-        f"{path} holds {pixels.dtype} values up to {pixels.max():g}, so "
+        f"{path} holds {pixels.dtype} values up to {pixels.high:g}, so "
         f"{black:g} is taken as black and {white:g} as white. Other images may be scaled "
         f"otherwise: IMAGE_VALUE_RANGE = ({black:g}, {white:g}) in the Config, or "
         "image_value_range of the Dataset, scales all alike.",

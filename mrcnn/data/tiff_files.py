@@ -8,9 +8,13 @@ header, and nothing is decoded before the header is checked.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import re
+import threading
 import zlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,6 +44,12 @@ _FLOAT_PREDICTOR = 3
 _UNSIGNED, _FLOAT = 1, 3
 _SEPARATE_PLANES = 2
 _ORIENTATION, _MAX_SAMPLE, _S_MAX_SAMPLE = 274, 281, 341
+# GeoTIFF: pixel scale, tie points, transformation.
+_GEOGRAPHIC = (33550, 33922, 34264)
+_MOST_SAMPLES = 4
+# Pixels of one tile or strip, and bytes of tiles and strips that are kept decoded.
+_LARGEST_CHUNK = 1 << 26
+_CHUNK_BYTES = 256 << 20
 
 
 def is_tiff(path: PathLike) -> bool:
@@ -98,12 +108,7 @@ def decode_tiff(path: PathLike, page: int | None = None) -> Decoded:
 
     with tifffile.TiffFile(path) as tif:
         # Only pages are used and never tifffile's series: for OME-TIFF these open other files.
-        pages = tif.pages
-        if page is None:
-            _check_single(pages)
-        elif not 0 <= page < len(pages):
-            raise Refusal(f"has no page {page}; there are {len(pages)}, counted from 0.")
-        header = _page(pages, page or 0)
+        header = _chosen_page(tif.pages, page)
         check_size(header.imagelength, header.imagewidth)
         is_plain = header.photometric in (_WHITE_IS_ZERO, _GREY, _RGB)
         if not is_plain or (_bits(header) <= 8 and header.sampleformat == _UNSIGNED):
@@ -121,6 +126,14 @@ def _page(pages: tifffile.TiffPages, number: int) -> tifffile.TiffPage:
     page = pages[number]
     assert isinstance(page, tifffile.TiffPage)  # and no TiffFrame, which has no tags
     return page
+
+
+def _chosen_page(pages: tifffile.TiffPages, number: int | None) -> tifffile.TiffPage:
+    if number is None:
+        _check_single(pages)
+    elif not 0 <= number < len(pages):
+        raise Refusal(f"has no page {number}; there are {len(pages)}, counted from 0.")
+    return _page(pages, number or 0)
 
 
 def _check_single(pages: tifffile.TiffPages) -> None:
@@ -172,6 +185,141 @@ def _unknown(page: tifffile.TiffPage) -> str:
     )
 
 
+# ---- By windows ----------------------------------------------------------------------------------
+
+
+class TiffPage(NamedTuple):
+    """A page of a TIFF file that is open.
+
+    Attributes:
+        height, width: in pixels.
+        read: function from `(y1, x1, y2, x2)` to `[h, w]` or `[h, w, C]`, which decodes only the
+            tiles or strips that the window meets; None: it cannot, for `reason`, a verb and more.
+        white, white_is_zero: as in `Decoded`.
+        is_georeferenced: whether the header says where the pixels lie on the earth.
+    """
+
+    height: int
+    width: int
+    read: Callable[[tuple[int, int, int, int]], np.ndarray] | None
+    reason: str
+    white: float | None
+    white_is_zero: bool
+    is_georeferenced: bool
+
+
+@contextlib.contextmanager
+def open_tiff_page(path: PathLike, number: int | None = None) -> Iterator[TiffPage]:
+    """Open one page of a TIFF file; pages as in `decode_tiff`.
+
+    Raises:
+        Refusal: several pages, or no such page. Damaged files raise any error.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        page = _chosen_page(tif.pages, number)
+        reason = _why_not_by_windows(page)
+        reader = None if reason else _Chunks(tif, page).read
+        yield TiffPage(
+            page.imagelength,
+            page.imagewidth,
+            reader,
+            reason,
+            _stated_white(page),
+            page.photometric == _WHITE_IS_ZERO,
+            any(tag in page.tags for tag in _GEOGRAPHIC),
+        )
+
+
+def _why_not_by_windows(page: tifffile.TiffPage) -> str:
+    if page.photometric not in (_WHITE_IS_ZERO, _GREY, _RGB):
+        return f"has colours {getattr(page.photometric, 'name', page.photometric)}"
+    if not 1 <= page.samplesperpixel <= _MOST_SAMPLES or page.imagedepth > 1:
+        return f"has {page.samplesperpixel} channels"
+    if _needs_imagecodecs(page) and not _has_imagecodecs():
+        compression = getattr(page.compression, "name", page.compression)
+        return f"has compression {compression}, which needs the package imagecodecs"
+    height, width = page.chunks[:2] if page.planarconfig != _SEPARATE_PLANES else page.chunks[-2:]
+    return "has one large strip" if height * width > _LARGEST_CHUNK else ""
+
+
+class _Chunks:
+    """The tiles or strips of a page; those used last are kept, up to `_CHUNK_BYTES`."""
+
+    def __init__(self, tif: tifffile.TiffFile, page: tifffile.TiffPage):
+        self._file, self._page = tif.filehandle, page
+        self._is_separate = page.planarconfig == _SEPARATE_PLANES and page.samplesperpixel > 1
+        self._planes = page.samplesperpixel if self._is_separate else 1
+        height, width = page.tilelength or page.rowsperstrip, page.tilewidth or page.imagewidth
+        self._size = min(height, page.imagelength) if not page.is_tiled else height, width
+        self._across = -(-page.imagewidth // width)
+        self._down = -(-page.imagelength // self._size[0])
+        assert page.dtype is not None
+        self._bytes = (
+            self._size[0]
+            * self._size[1]
+            * page.dtype.itemsize
+            * (1 if self._is_separate else page.samplesperpixel)
+        )
+        self._kept: dict[int, np.ndarray] = {}
+        # The threads of a loader share one file.
+        self._lock = threading.Lock()
+
+    def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
+        y1, x1, y2, x2 = box
+        height, width = self._size
+        samples = self._page.samplesperpixel
+        pixels = np.zeros((y2 - y1, x2 - x1, samples), self._page.dtype)
+        for row, column, plane in itertools.product(
+            range(y1 // height, -(-y2 // height)),
+            range(x1 // width, -(-x2 // width)),
+            range(self._planes),
+        ):
+            chunk = self._chunk((plane * self._down + row) * self._across + column)
+            top, left = row * height, column * width
+            rows = slice(max(y1, top), min(y2, top + chunk.shape[0]))
+            columns = slice(max(x1, left), min(x2, left + chunk.shape[1]))
+            part = pixels[rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1]
+            inside = chunk[
+                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+            ]
+            if self._is_separate:
+                part[:, :, plane] = inside[:, :, 0]
+            else:
+                part[:] = inside
+        return pixels[:, :, 0] if samples == 1 else pixels
+
+    def _chunk(self, index: int) -> np.ndarray:
+        """One tile or strip, `[h, w, samples]`; zeros where the file leaves it out."""
+        with self._lock:
+            kept = self._kept.pop(index, None)
+            kept = self._decode(index) if kept is None else kept
+            self._kept[index] = kept
+            while len(self._kept) > max(1, _CHUNK_BYTES // max(1, self._bytes)):
+                self._kept.pop(next(iter(self._kept)))
+            return kept
+
+    def _decode(self, index: int) -> np.ndarray:
+        page = self._page
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not count:
+            samples = 1 if self._is_separate else page.samplesperpixel
+            return np.zeros((*self._size, samples), page.dtype)
+        self._file.seek(offset)
+        data = self._file.read(count)
+        try:
+            if page.compression in _DEFLATE:
+                _check_unpacked(data, self._bytes)
+            segment, _, shape = page.decode(data, index)
+        except Exception as error:  # decoders raise any error
+            raise OSError(f"{self._file.name} has a damaged tile or strip: {error}") from error
+        if segment is None:
+            raise OSError(f"{self._file.name} has a damaged tile or strip, number {index}.")
+        _, rows, columns, _ = shape
+        return segment[0, :rows, :columns]
+
+
 # ---- Grey and RGB of more than 8 bits ------------------------------------------------------------
 
 
@@ -220,9 +368,12 @@ def _check_deflate(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
     size = int(np.prod(page.chunks)) * page.dtype.itemsize
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         tif.filehandle.seek(offset)
-        data = tif.filehandle.read(count)
-        if data and len(zlib.decompressobj().decompress(data, size + 1)) > size:
-            raise ValueError(f"a strip or tile of {size} bytes unpacks to more.")
+        _check_unpacked(tif.filehandle.read(count), size)
+
+
+def _check_unpacked(data: bytes, size: int) -> None:
+    if data and len(zlib.decompressobj().decompress(data, size + 1)) > size:
+        raise ValueError(f"a strip or tile of {size} bytes unpacks to more.")
 
 
 def _decode_with_libtiff(path: PathLike, number: int, page: tifffile.TiffPage) -> np.ndarray:

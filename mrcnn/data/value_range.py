@@ -48,20 +48,52 @@ def to_8_bits(
         raise ValueError("has pixels that are NaN or infinite.")
     if value_range is not None:
         return Scaled(_scaled(pixels, *value_range), None)
+    chosen, is_guess = range_of(statistics_of(pixels), white)
+    return Scaled(_scaled(pixels, *chosen), chosen if is_guess else None)
+
+
+class Statistics(NamedTuple):
+    """What the range of values follows from; that of several parts is that of the whole.
+
+    Attributes:
+        dtype: of the pixels. low, high: lowest and highest value.
+        is_whole: whether all are whole numbers.
+    """
+
+    dtype: np.dtype
+    low: float
+    high: float
+    is_whole: bool
+
+
+def statistics_of(pixels: np.ndarray) -> Statistics:
+    """Statistics of pixels of any shape; of none, they are zero."""
     low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 0)
+    return Statistics(pixels.dtype, low, high, _is_whole(pixels))
+
+
+def range_of(pixels: Statistics, white: float | None) -> tuple[tuple[float, float], bool]:
+    """Values of black and white, and whether they were derived from the data alone.
+
+    Args:
+        pixels: statistics of an image. white: as in `to_8_bits`.
+
+    Raises:
+        ValueError: as `to_8_bits`.
+    """
+    dtype, low, high, is_whole = pixels
     if white is not None and 0 <= low and high <= white:
-        return Scaled(_scaled(pixels, 0, white), None)
-    if pixels.dtype.kind == "f" and 0 <= low and high <= 1:
-        return Scaled(_scaled(pixels, 0, 1), None)
-    if not 0 <= low <= high <= _LARGEST or not _is_whole(pixels):
+        return (0, white), False
+    if dtype.kind == "f" and 0 <= low and high <= 1:
+        return (0, 1), False
+    if not 0 <= low <= high <= _LARGEST or not is_whole:
         raise ValueError(
-            f"has pixels of {pixels.dtype} from {low} to {high}; only whole numbers of 0..65535 "
+            f"has pixels of {dtype} from {low} to {high}; only whole numbers of 0..65535 "
             "and floats of 0..1 have a known brightness. Set IMAGE_VALUE_RANGE of the Config, or "
             "image_value_range of the Dataset, to the values of black and white."
         )
     guess = (0, white_of(float(high)))
-    is_full = pixels.dtype == np.uint16 and guess[1] == _LARGEST
-    return Scaled(_scaled(pixels, *guess), None if is_full else guess)
+    return guess, dtype != np.uint16 or guess[1] != _LARGEST
 
 
 def white_of(highest: float) -> float:

@@ -13,13 +13,21 @@ import functools
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcnn.data.image_files import IMAGE_ENDINGS, read_image, read_values
+from mrcnn.data.decoders import pixel_limit
+from mrcnn.data.image_files import IMAGE_ENDINGS, read_image
 from mrcnn.data.tiff_files import count_pages, is_tiff
 from mrcnn.data.videos import VIDEO_ENDINGS, open_video
+from mrcnn.data.windowed_images import (
+    WINDOWED_ENDINGS,
+    WindowedImage,
+    open_windows,
+    reader_of_rgb,
+)
 from mrcnn.detection.image_names import as_text, image_names
 from mrcnn.types import PathLike
 
@@ -32,13 +40,13 @@ class Picture(NamedTuple):
     Attributes:
         name: unique among the images.
         read: returns `[H, W, C]`; OSErrors and ValueErrors become the result of the image.
-        read_values: returns the stored numbers, `[H, W]` or `[H, W, C]`; None: those of `read`.
+        open: opens the image to read its stored numbers by windows; None: they are those of `read`.
         video: the video that this is a frame of.
     """
 
     name: str
     read: Callable[[], np.ndarray]
-    read_values: Callable[[], np.ndarray] | None = None
+    open: Callable[[], AbstractContextManager[WindowedImage]] | None = None
     video: Video | None = None
 
 
@@ -81,7 +89,7 @@ def find_inputs(paths: Sequence[PathLike], recursive: bool = False) -> list[Inpu
 
 
 def _files(path: str, recursive: bool) -> Iterable[str]:
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not _is_zarr(path):
         names = sorted(image_names(path, recursive, ENDINGS))
         if not names:
             deeper = "" if recursive else "; with --recursive the folders inside are looked into"
@@ -98,11 +106,16 @@ def _files(path: str, recursive: bool) -> Iterable[str]:
     raise FileNotFoundError(f"there is no file, no folder and no match for {path}.")
 
 
+def _is_zarr(path: str) -> bool:
+    """A Zarr array is a folder, and one image."""
+    return path.rstrip("/" + os.sep).lower().endswith(".zarr")
+
+
 def _input(path: str, name: str) -> Input:
     if path.lower().endswith(VIDEO_ENDINGS):
         return Input(as_text(name), path, is_video=True)
     try:
-        pages = count_pages(path) if is_tiff(path) else 1
+        pages = count_pages(path) if not _is_zarr(path) and is_tiff(path) else 1
     except Exception:  # a damaged file; reading it gives the message
         pages = 1
     return Input(as_text(name), path, pages)
@@ -129,11 +142,21 @@ def pictures_of(
 def _picture(
     path: str, name: str, value_range: Sequence[float] | None, page: int | None = None
 ) -> Picture:
-    return Picture(
-        name,
-        functools.partial(read_image, path, value_range=value_range, page=page),
-        functools.partial(read_values, path, page),
-    )
+    if os.path.splitext(path)[1].lower() in WINDOWED_ENDINGS:
+        read = functools.partial(_read_whole, path, value_range)
+    else:
+        read = functools.partial(read_image, path, value_range=value_range, page=page)
+    return Picture(name, read, functools.partial(open_windows, path, page, value_range))
+
+
+def _read_whole(path: str, value_range: Sequence[float] | None) -> np.ndarray:
+    with open_windows(path, value_range=value_range) as image:
+        if image.height * image.width > pixel_limit():
+            raise ValueError(
+                f"{path} has {image.height}x{image.width} pixels, too many to be read as one "
+                "image; detect in tiles, with --tile."
+            )
+        return reader_of_rgb(image)((0, 0, image.height, image.width))
 
 
 def _frames(one: Input) -> Iterator[Picture]:

@@ -8,6 +8,8 @@ Letters: H and W an image's height and width.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 from collections import Counter
@@ -18,7 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrcnn.data.formats.data_folders import safe_name
+from mrcnn.data.formats.outlines import Outline, outlines
+from mrcnn.data.windowed_images import WindowedImage, windows_of_array
 from mrcnn.detection.pictures import Picture, Video
+from mrcnn.geometry.masks import Patch
+from mrcnn.geometry.rle import rle_patch
 from mrcnn.types import PathLike
 
 
@@ -31,6 +37,7 @@ class FoundObject(NamedTuple):
         score: 0..1.
         bbox: `[x, y, width, height]` in pixels.
         rle: the mask as COCO's run lengths.
+        is_cut: whether it goes on where no piece of it was found: beyond the border of a tile.
     """
 
     category_id: int
@@ -38,12 +45,25 @@ class FoundObject(NamedTuple):
     score: float
     bbox: list[int]
     rle: dict[str, Any]
+    is_cut: bool = False
+
+    def patch(self) -> Patch:
+        """The part of the mask that holds the object; the mask of the image is not made."""
+        return rle_patch(self.rle)
+
+    def outlines(self) -> list[Outline]:
+        """The outlines of its parts, in pixels of the image."""
+        patch = self.patch()
+        origin = np.array([patch.left, patch.top])
+        return [
+            Outline(part.ring + origin, [hole + origin for hole in part.holes])
+            for part in outlines(patch.pixels)
+        ]
 
     def mask(self) -> np.ndarray:
         """`[H, W]` bool."""
-        from pycocotools import mask as coco_mask
-
-        return coco_mask.decode(self.rle).astype(bool)
+        height, width = self.rle["size"]
+        return self.patch().part((0, 0, height, width))
 
 
 class FoundImage(NamedTuple):
@@ -56,7 +76,7 @@ class FoundImage(NamedTuple):
         height, width: in pixels.
         objects: what was found.
         read: returns the image, `[H, W, 3]` uint8.
-        read_values: returns the stored numbers, `[H, W]` or `[H, W, C]`.
+        open: opens the image to read its stored numbers by windows.
         video: the video that this is a frame of.
     """
 
@@ -67,8 +87,15 @@ class FoundImage(NamedTuple):
     width: int
     objects: list[FoundObject]
     read: Callable[[], np.ndarray]
-    read_values: Callable[[], np.ndarray]
+    open: Callable[[], AbstractContextManager[WindowedImage]]
     video: Video | None = None
+
+
+def every(patch: Patch, step: int) -> Patch:
+    """A mask as a smaller image shows it, that has each `step`-th pixel of each `step`-th row."""
+    top, left = -(-patch.top // step), -(-patch.left // step)
+    pixels = patch.pixels[top * step - patch.top :: step, left * step - patch.left :: step]
+    return Patch(pixels, top, left)
 
 
 # Writes one image; the context makes the format's files complete.
@@ -113,13 +140,18 @@ def _found(number: int, picture: Picture, stem: str, result: dict[str, Any]) -> 
                 one["score"],
                 one["bbox"],
                 one["segmentation"],
+                one.get("cut", False),
             )
             for one in result["detections"]
         ],
         picture.read,
-        picture.read_values or picture.read,
+        picture.open or functools.partial(_whole, picture),
         picture.video,
     )
+
+
+def _whole(picture: Picture) -> AbstractContextManager[WindowedImage]:
+    return contextlib.nullcontext(windows_of_array(picture.read(), picture.name))
 
 
 def _places(jsonl: PathLike) -> dict[str, int]:

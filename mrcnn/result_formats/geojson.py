@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrcnn.data.formats.outlines import outlines
+from mrcnn.data.formats.outlines import Outline
 from mrcnn.files import write_text
 from mrcnn.result_formats.colours import colour_of
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
@@ -42,7 +42,7 @@ def _feature(image: FoundImage, number: int, one: FoundObject) -> dict[str, Any]
         "type": "Feature",
         # The same object gets the same id in each run.
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{image.name}#{number}")),
-        "geometry": geometry(one.mask()),
+        "geometry": geometry(one.outlines()),
         "properties": {
             "objectType": "detection",
             "classification": {"name": one.class_name, "color": list(colour_of(one.category_id))},
@@ -51,11 +51,9 @@ def _feature(image: FoundImage, number: int, one: FoundObject) -> dict[str, Any]
     }
 
 
-def geometry(mask: np.ndarray) -> dict[str, Any]:
-    """A mask `[H, W]` bool as a Polygon, or as a MultiPolygon if it has several parts."""
-    polygons = [
-        [_closed(part.ring), *(_closed(hole) for hole in part.holes)] for part in outlines(mask)
-    ]
+def geometry(parts: Sequence[Outline]) -> dict[str, Any]:
+    """The outlines of a mask as a Polygon, or as a MultiPolygon if it has several parts."""
+    polygons = [[_closed(ring) for ring in (part.ring, *part.holes)] for part in parts]
     if len(polygons) == 1:
         return {"type": "Polygon", "coordinates": polygons[0]}
     return {"type": "MultiPolygon", "coordinates": polygons}

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from mrcnn.data.formats.outlines import outlines
 from mrcnn.files import written_beside
 from mrcnn.result_formats.colours import colour_of
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
@@ -56,7 +55,7 @@ def _import_roifile() -> Any:
 
 
 def _roi(roifile: Any, one: FoundObject, name: str) -> Any:
-    parts = outlines(one.mask())
+    parts = one.outlines()
     if len(parts) == 1 and not parts[0].holes:
         # Whole numbers, or roifile moves the points by half a pixel.
         roi = roifile.ImagejRoi.frompoints(parts[0].ring.astype(np.int32), name=name)

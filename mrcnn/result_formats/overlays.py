@@ -11,16 +11,22 @@ import cv2
 import numpy as np
 
 from mrcnn.data.videos import video_writer
+from mrcnn.data.windowed_images import reader_of_rgb
 from mrcnn.detection.pictures import Video
 from mrcnn.files import written_beside
 from mrcnn.result_formats.colours import colour_of
-from mrcnn.result_formats.found import Add, FoundImage
+from mrcnn.result_formats.found import Add, FoundImage, every
 from mrcnn.types import PathLike
 
 _FILL = 0.35
 # Small images are enlarged to about this side, so that captions can be read.
 _WANTED_SIDE = 800
 _MOST_ENLARGED = 8
+# Larger images are shown smaller.
+_LARGEST_SIDE = 8192
+_ROWS_AT_ONCE = 64
+# More captions would hide the picture.
+_MOST_CAPTIONS = 500
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -58,12 +64,13 @@ def draw(image: FoundImage, enlarge: bool = True) -> np.ndarray:
     """The image with outlines, filled masks and captions, `[h, w, 3]` uint8.
 
     Each object has its own colour, in a video each class. Drawn by OpenCV, which takes milliseconds
-    where Matplotlib takes a second.
+    where Matplotlib takes a second. A large image is shown smaller.
 
     Args:
         enlarge: show a small image by whole factors larger.
     """
-    pixels = np.ascontiguousarray(image.read()[..., :3])
+    step = -(-max(image.height, image.width) // _LARGEST_SIDE)
+    pixels = _shrunk(image, step) if step > 1 else np.ascontiguousarray(image.read()[..., :3])
     factor = int(
         np.clip(_WANTED_SIDE // max(pixels.shape[:2]), 1, _MOST_ENLARGED if enlarge else 1)
     )
@@ -74,15 +81,35 @@ def draw(image: FoundImage, enlarge: bool = True) -> np.ndarray:
     for number, one in numbered:
         # Neighbours can be told apart; in a video, colours that change would flicker.
         colour = colour_of(number if image.video is None else one.category_id)
-        mask = one.mask().repeat(factor, axis=0).repeat(factor, axis=1)
-        drawn[mask] = np.rint((1 - _FILL) * drawn[mask] + _FILL * np.array(colour))
-        lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        patch = every(one.patch(), step)
+        mask = patch.pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+        if not mask.size:
+            continue
+        top, left = factor * patch.top, factor * patch.left
+        inside = drawn[top : top + mask.shape[0], left : left + mask.shape[1]]
+        inside[mask] = np.rint((1 - _FILL) * inside[mask] + _FILL * np.array(colour))
+        lines, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(left, top)
+        )
         cv2.drawContours(drawn, lines, -1, colour, 1)
-        x, y = (factor * side for side in one.bbox[:2])
+        x, y = (factor * (side // step) for side in one.bbox[:2])
         captions.append((f"{one.class_name} {one.score:.2f}", x, y))
-    for text, x, y in captions:
-        _write_caption(drawn, text, x, y)
+    if len(captions) <= _MOST_CAPTIONS:
+        for text, x, y in captions:
+            _write_caption(drawn, text, x, y)
     return drawn
+
+
+def _shrunk(image: FoundImage, step: int) -> np.ndarray:
+    """Each `step`-th pixel of each `step`-th row, read by windows."""
+    rows = _ROWS_AT_ONCE * step
+    with image.open() as windows:
+        read = reader_of_rgb(windows)
+        parts = [
+            read((top, 0, min(top + rows, image.height), image.width))[::step, ::step]
+            for top in range(0, image.height, rows)
+        ]
+    return np.concatenate(parts)
 
 
 def _write_caption(drawn: np.ndarray, text: str, x: int, y: int) -> None:

@@ -7,6 +7,7 @@ Columns have the names of scikit-image's `regionprops`; lengths are in pixels, a
     area, perimeter, centroid-0, centroid-1 (row, column), axis_major_length, axis_minor_length
     eccentricity, orientation
     intensity_mean-0 …, intensity_sum-0 …   of each channel, in the numbers that the file stores
+    cut                                     1 if it goes on beyond a tile, where nothing was found
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mrcnn.data.windowed_images import WindowedImage
 from mrcnn.files import written_beside
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
 from mrcnn.types import PathLike
@@ -34,16 +36,18 @@ _MEASURED = (
     "eccentricity",
     "orientation",
 )
-_TEXT, _WHOLE = ("image", "class"), ("object", "bbox-0", "bbox-1", "bbox-2", "bbox-3")
+_TEXT = ("image", "class")
+_WHOLE = ("object", "bbox-0", "bbox-1", "bbox-2", "bbox-3", "cut")
 COLUMNS = (
     "image",
     "object",
     "class",
     "score",
-    *_WHOLE[1:],
+    *_WHOLE[1:5],
     *_MEASURED,
     *(f"intensity_mean-{channel}" for channel in range(_CHANNELS)),
     *(f"intensity_sum-{channel}" for channel in range(_CHANNELS)),
+    "cut",
 )
 # Rows of a parquet file that are in memory at once.
 _ROWS_AT_ONCE = 5000
@@ -104,36 +108,35 @@ def measure(image: FoundImage) -> Iterable[dict[str, Any]]:
     """The rows of an image's objects."""
     if not image.objects:
         return
-    values = image.read_values()
-    values = values[:, :, None] if values.ndim == 2 else values
-    for number, one in enumerate(image.objects, start=1):
-        yield {
-            "image": image.name,
-            "object": number,
-            "class": one.class_name,
-            "score": one.score,
-            **measure_object(one, values),
-        }
+    with image.open() as pixels:
+        for number, one in enumerate(image.objects, start=1):
+            yield {
+                "image": image.name,
+                "object": number,
+                "class": one.class_name,
+                "score": one.score,
+                **measure_object(one, pixels),
+                "cut": int(one.is_cut),
+            }
 
 
-def measure_object(one: FoundObject, values: np.ndarray) -> dict[str, Any]:
+def measure_object(one: FoundObject, image: WindowedImage) -> dict[str, Any]:
     """The figures of an object: those of its pixels, whether they are connected or not.
 
     Args:
-        one: the object; values: `[H, W, C]`, the image's numbers.
+        one: the object; image: the image, of which only the object's box is read.
     """
     from skimage.measure import regionprops
 
-    mask = one.mask()
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    patch = one.patch()
+    mask, top, left = patch
+    if not mask.size:
         return {"area": 0.0}
-    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-    (region,) = regionprops(mask[top:bottom, left:right].astype(np.uint8))
+    (region,) = regionprops(mask.astype(np.uint8))
     centre = region.centroid
-    pixels = values[top:bottom, left:right][mask[top:bottom, left:right]].astype(float)
+    pixels = np.atleast_3d(image.read(patch.box))[mask].astype(float)
     return {
-        **dict(zip(_WHOLE[1:], map(int, (top, left, bottom, right)), strict=True)),
+        **dict(zip(_WHOLE[1:5], patch.box, strict=True)),
         "area": float(region.area),
         "perimeter": float(region.perimeter),
         "centroid-0": float(centre[0] + top),

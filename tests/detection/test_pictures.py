@@ -31,7 +31,9 @@ def test_files_folders_and_patterns(tmp_path):
     assert names([f"{tmp_path}/**/*.png"]) == ["b.png", "in/c.png", "in/d.png", "in/deep/e.png"]
     assert names([f"{tmp_path}/in/[c].png", tmp_path / "in" / "c.png"]) == ["c.png"]
     (picture,) = pictures_of(find_inputs([tmp_path / "b.png"]))
-    assert picture.read().shape == (5, 6, 3) and picture.read_values().shape == (5, 6, 3)
+    assert picture.read().shape == (5, 6, 3)
+    with picture.open() as image:
+        assert image.read((0, 0, 5, 6)).shape == (5, 6, 3)
 
 
 def test_a_name_with_brackets_is_a_file_first(tmp_path):
@@ -56,7 +58,8 @@ def test_pages_of_a_tiff(tmp_path):
             file.write(page, metadata=None)
     pictures = list(pictures_of(find_inputs([tmp_path]), value_range=(0, 89)))
     assert [picture.name for picture in pictures] == [f"stack.tif#000{i}" for i in (1, 2, 3)]
-    np.testing.assert_array_equal(pictures[1].read_values(), pages[1])
+    with pictures[1].open() as image:
+        np.testing.assert_array_equal(image.read((0, 0, *pages[1].shape)), pages[1])
     np.testing.assert_array_equal(
         pictures[2].read()[..., 0], np.rint(pages[2] / 89 * 255).astype(np.uint8)
     )

@@ -1,7 +1,10 @@
 """Images with objects that are known, as the formats of results get them."""
 
+from contextlib import nullcontext
+
 import numpy as np
 
+from mrcnn.data.windowed_images import windows_of_array
 from mrcnn.geometry.rle import encode_masks
 from mrcnn.result_formats.found import FoundImage, FoundObject
 
@@ -27,8 +30,16 @@ def found_image(*objects, number=1, name="a.png", stem="a", values=None, video=N
     pixels = np.full((*SIZE, 3), 100, np.uint8)
     pixels[..., 0] = np.arange(SIZE[1])
     values = pixels if values is None else values
+    windows = windows_of_array(values)
     return FoundImage(
-        number, name, stem, *SIZE, list(objects), lambda: pixels, lambda: values, video
+        number,
+        name,
+        stem,
+        *SIZE,
+        list(objects),
+        lambda: pixels,
+        lambda: nullcontext(windows),
+        video,
     )
 
 
