@@ -215,13 +215,22 @@ def detect_in_windows(
     left = [window for window in windows if window_name(name, window) not in kept]
     shown, total = _Shown(image, left), len(windows)
     pictures = _pictures(image, name, shown, model.config) if left else ()
+    full = []
     for result in detect_pictures(model, pictures, classes):
         keep(result)
         done += 1
         if moved is not None:
             moved(done + shown.passed_over, total)
-        _warn_of_many(result, model.config)
         yield _readable(result)
+        if len(result["detections"]) >= model.config.DETECTION_MAX_INSTANCES:
+            full.append(result["file_name"])
+    if full:
+        logger.warning(
+            "%s as many objects as DETECTION_MAX_INSTANCES allows (%d), so some may be missing; "
+            "choose smaller tiles or a larger DETECTION_MAX_INSTANCES",
+            f"the window {full[0]} has" if len(full) == 1 else f"{len(full)} windows have",
+            model.config.DETECTION_MAX_INSTANCES,
+        )
 
 
 class _Shown:
@@ -253,16 +262,6 @@ def _readable(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
         raise OSError(result["error"])
     return result
-
-
-def _warn_of_many(result: dict[str, Any], config: Config) -> None:
-    if len(result.get("detections", ())) >= config.DETECTION_MAX_INSTANCES:
-        logger.warning(
-            "the window %s has %d objects, as many as DETECTION_MAX_INSTANCES allows; some may be "
-            "missing. Choose smaller tiles, or a larger DETECTION_MAX_INSTANCES",
-            result["file_name"],
-            config.DETECTION_MAX_INSTANCES,
-        )
 
 
 def views_of(

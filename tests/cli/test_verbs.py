@@ -175,6 +175,45 @@ def test_another_format_needs_no_detection(trained_run, run, tmp_path, monkeypat
     assert status == 1 and "has results of other settings: DETECTION_MAX_INSTANCES was" in err
 
 
+def test_an_image_in_tiles(trained_run, run, tmp_path, monkeypatch):
+    folder, _, data = trained_run
+    parts = [random_rectangles(4, seed=5).load_image(number) for number in range(4)]
+    mosaic = np.block([[[parts[0]], [parts[1]]], [[parts[2]], [parts[3]]]])
+    PIL.Image.fromarray(mosaic).save(tmp_path / "mosaic.png")
+    words = ["detect", folder, tmp_path / "mosaic.png", "--min-score", 0, "--output"]
+    tiled = [*words, tmp_path / "out", "--tile", 64, "--overlap", 32]
+    status, out, _ = run(*tiled, "--save", "csv,labels,overlays,geojson,rois.zip,masks")
+    (found,) = (line for line in out.splitlines() if line.startswith("1 images, "))
+    assert status == 0
+    windows = (tmp_path / "out" / "windows.jsonl").read_text().splitlines()
+    assert len(windows) == 9
+    with open(tmp_path / "out" / "objects.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and {row["cut"] for row in rows} <= {"0", "1"}
+    (labels,) = (tmp_path / "out" / "labels").iterdir()
+    assert PIL.Image.open(labels).size == (128, 128)
+    # Interrupted before the image was joined: its windows are not detected again.
+    (tmp_path / "out" / "detections.jsonl").write_text("")
+    monkeypatch.setattr("mrcnn.tiles.detection.detect_pictures", lambda *_: iter(()))
+    assert found in run(*tiled, "--save", "csv")[1].splitlines()
+    status, _, err = run(*words, tmp_path / "out", "--tile", 64, "--overlap", 16)
+    assert status == 1 and "has results of other settings: overlap was" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--overlap", 3], "--overlap is for images in windows; give --tile too."),
+        (["--tile", 64, "--overlap", 64], "the overlap of windows is 64 and their height 64"),
+        (["--tile", 8], "8 is not in the range"),
+    ],
+)
+def test_tiles_that_cannot_be(trained_run, run, tmp_path, words, message):
+    folder, _, data = trained_run
+    status, _, err = run("detect", folder, data / "images", "--output", tmp_path / "out", *words)
+    assert status == 2 and message in err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -161,7 +161,7 @@ def test_a_window_that_cannot_be_read_is_the_result_of_the_image(threshold):
 def test_as_many_objects_as_allowed_are_said(threshold, monkeypatch, caplog):
     monkeypatch.setattr(Model.config, "DETECTION_MAX_INSTANCES", 2)
     result_of(scene(), Tiling(1000, 32))
-    assert "as many as DETECTION_MAX_INSTANCES allows" in caplog.text
+    assert "a.png@0,0 has as many objects as DETECTION_MAX_INSTANCES allows (2)" in caplog.text
 
 
 @pytest.fixture(scope="module")
