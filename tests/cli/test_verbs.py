@@ -191,7 +191,8 @@ def test_an_image_in_tiles(trained_run, run, tmp_path, monkeypatch):
         rows = list(csv.DictReader(file))
     assert rows and {row["cut"] for row in rows} <= {"0", "1"}
     (labels,) = (tmp_path / "out" / "labels").iterdir()
-    assert PIL.Image.open(labels).size == (128, 128)
+    with PIL.Image.open(labels) as image:
+        assert image.size == (128, 128)
     # Interrupted before the image was joined: its windows are not detected again.
     (tmp_path / "out" / "detections.jsonl").write_text("")
     monkeypatch.setattr("mrcnn.tiles.detection.detect_pictures", lambda *_: iter(()))

@@ -1,5 +1,9 @@
 """Detection in windows: as in the whole image, with any source of pixels, and after a stop."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -211,3 +215,15 @@ def test_any_image_that_is_read_by_windows(model, tmp_path, kind):
 def test_windows_that_cannot_be(model, tile, overlap):
     with pytest.raises(ValueError, match=f"overlap of windows is {overlap}|windows of height 0"):
         detect_tiled(model, np.zeros((90, 90, 3), np.uint8), tile=tile, overlap=overlap)
+
+
+@pytest.mark.slow
+def test_forty_thousand_objects_of_a_large_image_in_little_memory(tmp_path):
+    """20,000 x 20,000 pixels, 529 windows; the image alone would take 400 MB."""
+    script = Path(__file__).with_name("large_image.py")
+    printed = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=True
+    )
+    objects, cut, megabytes = map(int, printed.stdout.split())
+    assert (objects, cut) == (40_000, 0)
+    assert megabytes < 800

@@ -8,8 +8,7 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.geometry.masks import Patch
-from mrcnn.tiles import join, view_of, windows_of
+from mrcnn.tiles import join
 from tests.tiles import scenes
 
 SHAPE = (90, 110)
@@ -165,35 +164,3 @@ def test_scores_are_those_of_the_whole_view_or_the_best_piece():
 
 def test_nothing_gives_nothing():
     assert join([]) == []
-
-
-@pytest.mark.slow
-def test_forty_thousand_objects_of_a_large_image_are_joined():
-    """Each object as it is, from 529 windows; the image is never in memory."""
-    side, step = 20_000, 100
-    shape = (side, side)
-    random = np.random.default_rng(0)
-    disks = {size: scenes.ellipse(size, size) for size in range(20, 81)}
-    places = [
-        (y + int(dy), x + int(dx), int(size))
-        for y, x in itertools.product(range(0, side, step), range(0, side, step))
-        for dy, dx, size in [random.integers((0, 0, 20), (20, 20, 81))]
-    ]
-    by_cell = {(y // step, x // step): (y, x, size) for y, x, size in places}
-    views = []
-    for row in windows_of(*shape):
-        for window in row:
-            y1, x1, y2, x2 = window.box
-            rows = range(y1 // step, -(-y2 // step))
-            cells = itertools.product(rows, range(x1 // step, -(-x2 // step)))
-            for y, x, size in map(by_cell.__getitem__, cells):
-                patch = Patch(disks[size], y, x)
-                box = (max(y, y1), max(x, x1), min(y + size, y2), min(x + size, x2))
-                if box[0] < box[2] and box[1] < box[3]:
-                    part = Patch(patch.part(box), box[0], box[1])
-                    view = view_of(window, 1, 0.9, part, shape)
-                    views += [] if view is None else [view]
-    joined = join(views)
-    assert sorted(one.box for one in joined) == sorted(
-        (y, x, y + size, x + size) for y, x, size in places
-    )
