@@ -187,6 +187,9 @@ class Config:
     # True: images without objects are used too; RPN and class head learn background from them.
     # False: they are left out.
     TRAIN_EMPTY_IMAGES = False
+    # True: the pixels that `Dataset.load_neutral` returns leave every loss. Anchors and ROIs with
+    # such pixels are neither positive nor negative.
+    USE_NEUTRAL_PIXELS = False
     # Share of a data set's images that may be bad before training stops. Bad images are those that
     # cannot be loaded or are annotated wrongly; they are left out and named.
     MAX_BAD_IMAGE_SHARE = 0.2

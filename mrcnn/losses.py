@@ -40,7 +40,10 @@ def all_losses(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ),
         "mrcnn_bbox_loss": mrcnn_bbox_loss(outputs["target_bbox"], ids, outputs["mrcnn_bbox"]),
         "mrcnn_mask_loss": mrcnn_mask_loss(
-            outputs["target_mask"][:, :rows], ids[:, :rows], outputs["mrcnn_mask"]
+            outputs["target_mask"][:, :rows],
+            ids[:, :rows],
+            outputs["mrcnn_mask"],
+            outputs.get("target_mask_counts"),
         ),
     }
 
@@ -111,18 +114,28 @@ def mrcnn_bbox_loss(target_bbox: Tensor, target_class_ids: Tensor, pred_bbox: Te
     return _masked_mean(ops.mean(loss, axis=-1), target_class_ids > 0)
 
 
-def mrcnn_mask_loss(target_masks: Tensor, target_class_ids: Tensor, pred_masks: Tensor) -> Tensor:
+def mrcnn_mask_loss(
+    target_masks: Tensor,
+    target_class_ids: Tensor,
+    pred_masks: Tensor,
+    counts: Tensor | None = None,
+) -> Tensor:
     """Binary cross-entropy of the mask for the ROI's own class, over the positive ROIs.
 
     Args:
         target_masks: `[B, N, h, w]`, values 0 and 1.
         target_class_ids: `[B, N]` int, above 0 for positive ROIs.
         pred_masks: `[B, N, h, w, C]` in 0..1.
+        counts: `[B, N, h, w]`, 1 for pixels that count and 0 for neutral ones; None: all count.
     """
     own = ops.take_along_axis(pred_masks, target_class_ids[..., None, None, None], axis=4)[..., 0]
     own = ops.clip(ops.cast(own, "float32"), PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON)
     loss = -(target_masks * ops.log(own) + (1 - target_masks) * ops.log(1 - own))
-    return _masked_mean(ops.mean(loss, axis=(-2, -1)), target_class_ids > 0)
+    if counts is None:
+        return _masked_mean(ops.mean(loss, axis=(-2, -1)), target_class_ids > 0)
+    pixels = ops.sum(counts, axis=(-2, -1))
+    of_rois = ops.sum(loss * counts, axis=(-2, -1)) / ops.maximum(pixels, 1.0)
+    return _masked_mean(of_rois, (target_class_ids > 0) & (pixels > 0))
 
 
 def l2_loss(variables: Iterable[Tensor], weight_decay: float) -> Tensor:

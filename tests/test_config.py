@@ -68,6 +68,7 @@ ADDED = {
     "PIXEL_STD": 1.0,
     "IMAGE_VALUE_RANGE": None,
     "TRAIN_EMPTY_IMAGES": False,
+    "USE_NEUTRAL_PIXELS": False,
     "MAX_BAD_IMAGE_SHARE": 0.2,
     "OPTIMIZER": "sgd",
     "DECOUPLED_WEIGHT_DECAY": 0.0,

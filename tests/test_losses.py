@@ -174,6 +174,23 @@ def test_mask_loss_is_that_of_the_own_class_of_positive_rois():
     assert value(loss) == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
+def test_neutral_pixels_leave_the_mask_loss():
+    ids, (target, predicted) = class_ids(), masks()
+    counts = (rng().random(target.shape) < 0.5).astype(np.float32)
+    first = tuple(np.argwhere(ids > 0)[0])
+    counts[first] = 0
+    wanted = []
+    for image, roi in np.argwhere(ids > 0)[1:]:
+        p, t = predicted[image, roi, :, :, ids[image, roi]], target[image, roi]
+        pixels = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+        wanted.append(pixels[counts[image, roi] > 0].mean())
+    given = tensors(target, ids, predicted, counts)
+    assert value(losses.mrcnn_mask_loss(*given)) == pytest.approx(np.mean(wanted), rel=1e-5)
+    target, ids, _, counts = given
+    (found,) = gradients(lambda x: losses.mrcnn_mask_loss(target, ids, x, counts), predicted)
+    assert not found[ops.convert_to_numpy(counts) == 0].any() and found.any()
+
+
 def test_head_losses_without_positives():
     (ids,) = tensors(np.zeros((BATCH, ROIS), np.int32))
     target, predicted = masks()

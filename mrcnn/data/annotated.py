@@ -34,6 +34,7 @@ class Annotated(NamedTuple):
     class_ids: np.ndarray  # [N] int32, negative for a crowd
     # (height, width) of the masks before they were cut to the image; None if they were not.
     cut_from: tuple[int, int] | None = None
+    neutral: np.ndarray | None = None  # [H, W] bool, with USE_NEUTRAL_PIXELS
 
     def has_objects(self) -> bool:
         """Is there an object that is not a crowd?"""
@@ -73,7 +74,23 @@ def load_annotated(dataset: Dataset, config: Config, image_id: int) -> Annotated
     masks = cut_masks(loaded_masks, image.shape)
     size = loaded_masks.shape[0], loaded_masks.shape[1]
     cut_from = None if size == masks.shape[:2] else size
-    return Annotated(image, *_checked_objects(masks, class_ids, config.NUM_CLASSES), cut_from)
+    masks, class_ids = _checked_objects(masks, class_ids, config.NUM_CLASSES)
+    neutral = _load_neutral(dataset, image_id, image.shape) if config.USE_NEUTRAL_PIXELS else None
+    return Annotated(image, masks, class_ids, cut_from, neutral)
+
+
+def _load_neutral(dataset: Dataset, image_id: int, image_shape: Sequence[int]) -> np.ndarray:
+    """The neutral pixels of an image, `[H, W]` bool."""
+    neutral = dataset.load_neutral(image_id)
+    if neutral is None:
+        return np.zeros(image_shape[:2], bool)
+    neutral = np.asarray(neutral)
+    if neutral.shape != tuple(image_shape[:2]):
+        raise UnusableImage(
+            f"load_neutral returned an array of shape {neutral.shape} for an image of "
+            f"{image_shape[0]}x{image_shape[1]}; both must have one size."
+        )
+    return neutral.astype(bool)
 
 
 def drop_empty_masks(masks: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

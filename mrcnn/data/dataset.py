@@ -175,6 +175,14 @@ class Dataset:
             )
         return np.zeros((0, 0, 0), bool), np.zeros(0, np.int32)
 
+    def load_neutral(self, image_id: int) -> np.ndarray | None:
+        """Pixels of which it is unknown what they show; override it for USE_NEUTRAL_PIXELS.
+
+        Returns:
+            `[H, W]` bool; None if there are none.
+        """
+        return None
+
 
 def _ids_by_source(infos: list[dict[str, Any]], ids: Iterable[int]) -> dict[str, int]:
     return {f"{info['source']}.{info['id']}": i for info, i in zip(infos, ids, strict=True)}

@@ -70,6 +70,7 @@ class Sample:
     class_ids: np.ndarray  # [N] int32, negative for a crowd
     boxes: np.ndarray  # [N, (y1, x1, y2, x2)] int32 pixels
     masks: MaskView  # of [H, W, N] bool
+    neutral: np.ndarray | None = None  # [H, W] bool, with USE_NEUTRAL_PIXELS
 
 
 class Example(NamedTuple):
@@ -197,19 +198,25 @@ def _fit(
         mode=config.IMAGE_RESIZE_MODE,
         rng=rng,
     )
-    masks = view_resized(annotated.masks, scale, padding, crop)
+    count, marked = annotated.masks.shape[2], annotated.masks
+    if annotated.neutral is not None:  # it goes the way of the masks, as the last of them
+        marked = np.concatenate([marked, annotated.neutral[:, :, None]], axis=2)
+    masks = view_resized(marked, scale, padding, crop)
     if augment and rng.random() < 0.5:
         image, masks = image[:, ::-1], masks.mirrored()
     if augmentation is not None:
         image, array = apply_augmentation(image, masks.array(), augmentation, rng)
         masks = view_of(array)
 
+    neutral = None
+    if annotated.neutral is not None:
+        neutral, masks = masks.select([count]).array()[:, :, 0], masks.select(range(count))
     active = _active_classes(dataset, image_id)
     original_shape = annotated.image.shape
     meta = compose_image_meta(image_id, original_shape, image.shape, window, scale, active)
     boxes = masks.boxes()
     left = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
-    return _select(Sample(image, meta, annotated.class_ids, boxes, masks), left)
+    return _select(Sample(image, meta, annotated.class_ids, boxes, masks, neutral), left)
 
 
 def _active_classes(dataset: Dataset, image_id: int) -> np.ndarray:
@@ -261,7 +268,7 @@ class BatchLoader(keras.utils.PyDataset):
     images `[B, H, W, channels]` float32, molded; image metas `[B, 12 + NUM_CLASSES]` float32;
     rpn_match `[B, A, 1]` int32; rpn_bbox `[B, T, 4]` float32; class ids `[B, M]` int32;
     boxes `[B, M, (y1, x1, y2, x2)]` int32 in pixels; masks `[B, h, w, M]` bool. The last three are
-    padded with zeros.
+    padded with zeros. With USE_NEUTRAL_PIXELS an eighth input follows, `[B, H, W]` bool.
 
     Args:
         dataset: a prepared Dataset.
@@ -463,7 +470,13 @@ class BatchLoader(keras.utils.PyDataset):
         config = self.config
         anchors = self._anchors(sample.image.shape)
         rpn_match, rpn_bbox = build_rpn_targets(
-            sample.image.shape, anchors, sample.class_ids, sample.boxes, config, rng=rng
+            sample.image.shape,
+            anchors,
+            sample.class_ids,
+            sample.boxes,
+            config,
+            neutral=sample.neutral,
+            rng=rng,
         )
         if len(sample.class_ids) > config.MAX_GT_INSTANCES:
             kept = rng.choice(len(sample.class_ids), config.MAX_GT_INSTANCES, replace=False)
@@ -515,7 +528,7 @@ def _order(count: int, seed: int, number: int) -> np.ndarray:
 
 
 def _stack(examples: list[Example], config: Config) -> tuple[np.ndarray, ...]:
-    """The seven inputs of the training graph; `BatchLoader` has their shapes."""
+    """The inputs of the training graph; `BatchLoader` has their shapes."""
     shapes = {example.sample.image.shape for example in examples}
     if len(shapes) > 1:
         raise ValueError(
@@ -528,6 +541,7 @@ def _stack(examples: list[Example], config: Config) -> tuple[np.ndarray, ...]:
     images = np.empty((len(samples), *samples[0].image.shape), np.float32)
     for sample, molded in zip(samples, images, strict=True):
         mold_image(sample.image, config, out=molded)
+    neutral = [sample.neutral for sample in samples if sample.neutral is not None]
     return (
         images,
         np.stack([sample.meta for sample in samples]).astype(np.float32),
@@ -536,6 +550,7 @@ def _stack(examples: list[Example], config: Config) -> tuple[np.ndarray, ...]:
         np.stack([_padded(sample.class_ids, count, axis=0) for sample in samples]),
         np.stack([_padded(sample.boxes, count, axis=0) for sample in samples]),
         np.stack([_padded(example.masks, count, axis=2) for example in examples]),
+        *([np.stack(neutral)] if neutral else []),
     )
 
 

@@ -17,7 +17,14 @@ import numpy as np
 from mrcnn.config import Config, compute_backbone_shapes
 from mrcnn.data.image import random_generator
 from mrcnn.geometry.anchors import generate_pyramid_anchors
-from mrcnn.geometry.boxes import box_area, box_refinement, compute_iou, compute_overlaps
+from mrcnn.geometry.boxes import (
+    NEUTRAL_SHARE,
+    box_area,
+    box_refinement,
+    compute_iou,
+    compute_overlaps,
+    covered_share,
+)
 from mrcnn.geometry.masks import expand_mask
 from mrcnn.geometry.resize import resize_bilinear
 
@@ -58,6 +65,7 @@ def build_rpn_targets(
     gt_boxes: np.ndarray,
     config: Config,
     *,
+    neutral: np.ndarray | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the anchors that train the RPN, and compute the deltas from them to their objects.
@@ -73,6 +81,7 @@ def build_rpn_targets(
         gt_class_ids: `[N]`, negative for a crowd.
         gt_boxes: `[N, (y1, x1, y2, x2)]` in pixels.
         config: its RPN_TRAIN_ANCHORS_PER_IMAGE and RPN_BBOX_STD_DEV.
+        neutral: `[H, W]` bool; anchors with such pixels, see `NEUTRAL_SHARE`, are neutral.
         rng: chooses anchors if there are too many; None for NumPy's global state.
 
     Returns:
@@ -90,6 +99,10 @@ def build_rpn_targets(
     match = np.zeros(len(index), np.int32)
     match[(iou < _NEGATIVE_IOU) & (crowd_iou < _CROWD_IOU)] = -1
     match[is_best | (iou >= _POSITIVE_IOU)] = 1
+    if neutral is not None and neutral.any():
+        chosen = np.flatnonzero(match)
+        shares = covered_share(index.anchors[None, chosen], neutral[None])[0]
+        match[chosen[shares >= NEUTRAL_SHARE]] = 0
 
     wanted = config.RPN_TRAIN_ANCHORS_PER_IMAGE
     _keep_random(match, 1, wanted // 2, rng)

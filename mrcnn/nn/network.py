@@ -28,6 +28,7 @@ from mrcnn.nn.backbone import named_backbone
 from mrcnn.nn.detections import DetectionLayer
 from mrcnn.nn.fpn import fpn_graph
 from mrcnn.nn.heads import build_fpn_mask_graph, fpn_classifier_graph
+from mrcnn.nn.neutral import CountedPixels, WithoutNeutral
 from mrcnn.nn.proposals import ProposalLayer
 from mrcnn.nn.rpn import Anchors, build_rpn_model
 from mrcnn.nn.sampling import DetectionTargetLayer
@@ -248,7 +249,8 @@ def training_graph(config: Config) -> tuple[list, dict]:
         inputs: in the original's order, image `[B, H, W, channels]`, molded; image_meta
             `[B, meta]`; rpn_match `[B, A, 1]`; rpn_bbox `[B, RPN_TRAIN_ANCHORS_PER_IMAGE, 4]`;
             gt_class_ids `[B, G]`; gt_boxes `[B, G, 4]` in pixels; gt_masks `[B, h, w, G]`; without
-            USE_RPN_ROIS also ROIs `[B, N, 4]` in pixels.
+            USE_RPN_ROIS also ROIs `[B, N, 4]` in pixels; with USE_NEUTRAL_PIXELS also the neutral
+            pixels `[B, H, W]`.
         outputs: targets and predictions by name, as `losses.all_losses` takes them.
     """
     height, width = (int(side) for side in config.IMAGE_SHAPE[:2])
@@ -279,6 +281,12 @@ def training_graph(config: Config) -> tuple[list, dict]:
         inputs.append(given)
         candidates = norm_boxes(given, (height, width))
 
+    neutral = None
+    if config.USE_NEUTRAL_PIXELS:
+        neutral = keras.Input((height, width), name="input_neutral", dtype="bool")
+        inputs.append(neutral)
+        candidates = WithoutNeutral(name="rois_without_neutral")([candidates, neutral])
+
     rois, target_class_ids, target_bbox, target_mask = DetectionTargetLayer(
         config.TRAIN_ROIS_PER_IMAGE,
         config.ROI_POSITIVE_RATIO,
@@ -292,7 +300,7 @@ def training_graph(config: Config) -> tuple[list, dict]:
     # Only positive ROIs, which come first, have a mask to learn; this is a third of the work.
     positives = max(1, int(config.TRAIN_ROIS_PER_IMAGE * config.ROI_POSITIVE_RATIO))
     mrcnn_mask = segment(config, rois[:, :positives], proposals.feature_maps, image_meta)
-    return inputs, {
+    outputs = {
         "active_class_ids": split_image_meta(image_meta)["active_class_ids"],
         # Keras 3.10 to 3.12 treat an input that is also an output as disconnected.
         "rpn_match": layers.Identity(name="rpn_match")(rpn_match),
@@ -310,6 +318,11 @@ def training_graph(config: Config) -> tuple[list, dict]:
         "mrcnn_bbox": mrcnn_bbox,
         "mrcnn_mask": mrcnn_mask,
     }
+    if neutral is not None:
+        outputs["target_mask_counts"] = CountedPixels(config.MASK_SHAPE, name="counted_pixels")(
+            [rois[:, :positives], neutral]
+        )
+    return inputs, outputs
 
 
 def _image_input(config: Config, shape: tuple[int | None, int | None]) -> Tensor:
