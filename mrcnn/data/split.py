@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 from mrcnn.data.dataset import Dataset
+
+AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
 
 def split_images(dataset: Dataset, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -39,8 +42,8 @@ def split_images(dataset: Dataset, share: float, seed: int = 0) -> tuple[Dataset
     order = sorted(dataset.image_ids.tolist(), key=lambda i: _rank(dataset, i, seed))
     validation = set(order[:held])
     return (
-        _part(dataset, [i for i in range(count) if i not in validation]),
-        _part(dataset, sorted(validation)),
+        part_of(dataset, [i for i in range(count) if i not in validation]),
+        part_of(dataset, sorted(validation)),
     )
 
 
@@ -51,7 +54,8 @@ def _rank(dataset: Dataset, image_id: int, seed: int) -> tuple[str, str]:
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).hexdigest(), name
 
 
-def _part(dataset: Dataset, image_ids: Sequence[int]) -> Dataset:
+def part_of(dataset: AnyDataset, image_ids: Sequence[int]) -> AnyDataset:
+    """A prepared Dataset with only these images, in this order, and the same methods."""
     part = copy.copy(dataset)
     part.image_info = [dataset.image_info[image_id] for image_id in image_ids]
     part.prepare()

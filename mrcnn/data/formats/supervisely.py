@@ -89,13 +89,14 @@ class Drawn(NamedTuple):
         return geometry_to_mask(self.shape, self.geometry, height, width)
 
 
-class _Annotated(NamedTuple):
+class Annotated(NamedTuple):
     """An image with its checked objects."""
 
     name: str  # dataset and file, "ds/a.png"
     path: Path
     size: tuple[int, int]
     objects: list[tuple[str, str, Geometry]]  # class, shape, geometry
+    tags: list[str]  # names of the image's tags
 
 
 class SuperviselyDataset(DrawnDataset):
@@ -107,6 +108,8 @@ class SuperviselyDataset(DrawnDataset):
         source: str = "supervisely",
         classes: Sequence[str] | None = None,
         *,
+        background: Sequence[str] = (),
+        neutral: str | None = None,
         skip_invalid: bool = False,
     ) -> None:
         """Add the classes and images of a project, of all its datasets.
@@ -119,6 +122,8 @@ class SuperviselyDataset(DrawnDataset):
             source: name of the source, for `add_class` and `add_image`.
             classes: class names, numbered from 1 in this order. None: those of `meta.json` that may
                 have an area, in its order.
+            background: classes whose objects are background.
+            neutral: class of pixels of which it is unknown what they show, see `load_neutral`.
             skip_invalid: leave out images and objects that cannot be used, and log how many;
                 otherwise they are an error.
 
@@ -131,10 +136,11 @@ class SuperviselyDataset(DrawnDataset):
         shapes = read_meta(path)
         given = _with_area(shapes, path) if classes is None else classes
         check_class_names(given, path)
-        names = list(given)
+        special = [*background, *([] if neutral is None else [neutral])]
+        names = [name for name in given if name not in special]
         problems = Problems(path, skip_invalid)
-        found = _Reader(names, shapes, problems)
-        images = [image for image in map(found.read, _items(Path(path), problems)) if image]
+        found = ProjectReader([*names, *special], shapes, problems)
+        images = [image for image in map(found.read, project_items(Path(path), problems)) if image]
         problems.settle()
         if not images:
             raise ValueError(
@@ -144,6 +150,7 @@ class SuperviselyDataset(DrawnDataset):
         found.log_outside(path)
         ids = add_classes(self, source, names, path)
         for image in images:
+            objects = [one for one in image.objects if one[0] in ids]
             self.add_image(
                 source,
                 image_id=image.name,
@@ -151,10 +158,22 @@ class SuperviselyDataset(DrawnDataset):
                 file_name=image.name,
                 height=image.size[0],
                 width=image.size[1],
-                objects=[[Drawn(shape, geometry)] for _, shape, geometry in image.objects],
-                class_ids=[ids[name] for name, _, _ in image.objects],
+                objects=[[Drawn(shape, geometry)] for _, shape, geometry in objects],
+                class_ids=[ids[name] for name, _, _ in objects],
                 annotation_file=os.fspath(path),
+                tags=image.tags,
+                neutral=[
+                    Drawn(shape, geometry)
+                    for name, shape, geometry in image.objects
+                    if name == neutral
+                ],
             )
+
+    def load_neutral(self, image_id: int) -> np.ndarray | None:
+        """The pixels of the objects of the class `neutral`, `[H, W]` bool; None without any."""
+        info = self.image_info[image_id]
+        drawn = [one.draw(info["height"], info["width"]) for one in info.get("neutral", ())]
+        return np.logical_or.reduce(drawn) if drawn else None
 
 
 def is_supervisely(path: PathLike) -> bool:
@@ -228,15 +247,15 @@ def _datasets(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[
             yield from _datasets(inner / "datasets", f"{name}/", depth + 1)
 
 
-class _Item(NamedTuple):
+class Item(NamedTuple):
     """An image file and its annotation file."""
 
-    name: str
+    name: str  # dataset and file, "ds/a.png"
     image: Path
     annotation: Path
 
 
-def _items(project: Path, problems: Problems) -> Iterator[_Item]:
+def project_items(project: Path, problems: Problems) -> Iterator[Item]:
     """Images with their annotations; what has no partner is a problem."""
     for name, folder in _datasets(project):
         images = {path.name: path for path in files_in(folder / "img")}
@@ -254,7 +273,7 @@ def _items(project: Path, problems: Problems) -> Iterator[_Item]:
                 )
             elif len(possible) == 1:
                 annotated.add(possible[0])
-                yield _Item(f"{name}/{possible[0]}", images[possible[0]], annotation)
+                yield Item(f"{name}/{possible[0]}", images[possible[0]], annotation)
             else:
                 found = f"could belong to {listed(possible)}" if possible else "has no image"
                 problems.add(
@@ -265,14 +284,14 @@ def _items(project: Path, problems: Problems) -> Iterator[_Item]:
             problems.add(f"{name}/img/{image}", f"has no annotation ann/{image}.json.")
 
 
-class _Reader:
+class ProjectReader:
     """Reads annotation files and checks their objects."""
 
     def __init__(self, names: list[str], shapes: dict[str, str], problems: Problems) -> None:
         self._names, self._shapes, self._problems = names, shapes, problems
         self._outside: list[str] = []
 
-    def read(self, item: _Item) -> _Annotated | None:
+    def read(self, item: Item) -> Annotated | None:
         """An image with its objects; None if the image cannot be used."""
         entry = f"image {item.name}"
         try:
@@ -297,7 +316,7 @@ class _Reader:
                 self._outside.append(f"{place} ({shape})")
             else:
                 objects.append((found["classTitle"], shape, _geometry(shape, found)))
-        return _Annotated(item.name, item.image, size, objects)
+        return Annotated(item.name, item.image, size, objects, tag_names(content))
 
     def log_outside(self, path: PathLike) -> None:
         """Log the number of objects outside their image."""
@@ -338,6 +357,16 @@ class _Reader:
         if not isinstance(parts, list) or not parts:
             return f"has the parts {quoted(parts)}; it must be a list of polygons."
         return next(filter(None, map(_problem_of_polygon, parts)), None)
+
+
+def tag_names(content: dict[str, Any]) -> list[str]:
+    """The names of an image's tags; old files have texts in place of objects."""
+    tags = content.get("tags")
+    found = [
+        tag.get("name") if isinstance(tag, dict) else tag
+        for tag in (tags if isinstance(tags, list) else ())
+    ]
+    return [name for name in found if isinstance(name, str)]
 
 
 def _stated_size(
