@@ -595,13 +595,13 @@ def write_supervisely(
 
 def _meta(class_names: Sequence[str]) -> dict[str, Any]:
     classes = [
-        {"title": name, "shape": "bitmap", "color": _colour(number)}
+        {"title": name, "shape": "bitmap", "color": colour_of(number)}
         for number, name in enumerate(class_names)
     ]
     return {"classes": classes, "tags": [], "projectType": "images"}
 
 
-def _colour(number: int) -> str:
+def colour_of(number: int) -> str:
     """A colour for a class; the golden angle keeps the hues of many classes apart."""
     hue = np.uint8(number * 180 * 0.381966 % 180)
     colour = np.array([[[hue, 200, 230]]], np.uint8)
