@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import shapely
 
-from mrcnn.data.windowed_images import Georeference, import_extra
+from mrcnn.data.windowed_images import import_extra
 from mrcnn.files import written_beside
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
 from mrcnn.result_formats.georeferenced import (
     georeference_of,
     import_rasterio,
+    on_the_map,
     pixel_area,
     polygons_of,
 )
@@ -51,10 +52,13 @@ def write_geopackages(folder: PathLike) -> Iterator[Add]:
         with written_beside(Path(folder, "gpkg", f"{image.stem}.gpkg")) as temporary:
             for first in range(0, max(len(image.objects), 1), _ROWS_AT_ONCE):
                 rows = image.objects[first : first + _ROWS_AT_ONCE]
-                columns = _columns(rows, first + 1, place)
+                polygons = polygons_of(rows)
+                # Sums of whole numbers: exactly the pixels; without any, the area is NaN.
+                area = np.nan_to_num(shapely.area(polygons)) * pixel_area(place)
+                columns = {**_columns(rows, first + 1), "area": area}
                 pyogrio.raw.write(
                     str(temporary),
-                    shapely.to_wkb(polygons_of(rows, place)),
+                    shapely.to_wkb(on_the_map(polygons, place)),
                     list(columns.values()),
                     list(columns),
                     layer=LAYER,
@@ -77,14 +81,10 @@ def import_pyogrio() -> Any:
     return import_extra("pyogrio", "GeoPackages are written by pyogrio", "geo")
 
 
-def _columns(
-    rows: list[FoundObject], first_number: int, place: Georeference
-) -> dict[str, np.ndarray]:
-    pixels = np.array([one.patch().pixels.sum() for one in rows], np.float64)
+def _columns(rows: list[FoundObject], first_number: int) -> dict[str, np.ndarray]:
     return {
         "number": np.arange(first_number, first_number + len(rows), dtype=np.int32),
         "class": np.array([one.class_name for one in rows], object),
         "score": np.array([one.score for one in rows], np.float64),
         "cut": np.array([one.is_cut for one in rows], bool),
-        "area": pixels * pixel_area(place),
     }

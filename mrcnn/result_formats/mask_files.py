@@ -25,7 +25,7 @@ def write_mask_files(folder: PathLike) -> Iterator[Add]:
         if image.height * image.width > LARGE:
             raise ValueError(
                 f"{image.name} has {image.height}x{image.width} pixels, and masks would have a PNG "
-                f"of this size per object; above {LARGE:,} pixels save labels, ome, geojson or json."
+                f"of this size per object; save labels, ome, geojson or json instead."
             )
         own = Path(folder, "masks", image.stem)
         own.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,12 @@ from shapely.geometry.polygon import orient
 
 from mrcnn.files import written_beside
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
-from mrcnn.result_formats.georeferenced import georeference_of, import_rasterio, polygons_of
+from mrcnn.result_formats.georeferenced import (
+    georeference_of,
+    import_rasterio,
+    on_the_map,
+    polygons_of,
+)
 from mrcnn.types import PathLike
 
 # A tenth of a millimetre.
@@ -54,7 +59,7 @@ def _features(image: FoundImage) -> Iterator[dict[str, Any]]:
         name, place = pixels.name, georeference_of(pixels)
     for first in range(0, len(image.objects), _AT_ONCE):
         objects = image.objects[first : first + _AT_ONCE]
-        polygons = in_degrees(polygons_of(objects, place), place.crs, name)
+        polygons = in_degrees(on_the_map(polygons_of(objects), place), place.crs, name)
         for number, (one, polygon) in enumerate(zip(objects, polygons, strict=True), first + 1):
             yield _feature(number, one, polygon)
 
@@ -94,16 +99,20 @@ def in_degrees(polygons: np.ndarray, crs: str, name: str) -> np.ndarray:
     import rasterio.warp
 
     source = rasterio.crs.CRS.from_wkt(crs)
+    problem = (
+        f"{name} lies where its coordinate reference system has no longitude and latitude; save "
+        "gpkg or geotiff, which keep its own coordinates."
+    )
 
     def degrees(points: np.ndarray) -> np.ndarray:
-        # rasterio has x before y in every system, whatever EPSG says of its axes.
-        found = rasterio.warp.transform(source, "EPSG:4326", *points.T.tolist())
+        try:
+            # x comes before y in every system, whatever EPSG says of its axes.
+            found = rasterio.warp.transform(source, "EPSG:4326", *points.T.tolist())
+        except Exception as error:  # GDAL's errors have no common class that is public
+            raise ValueError(f"{problem} ({error})") from error
         degrees = np.stack(found, axis=1).round(_DECIMALS)
         if not np.isfinite(degrees).all():
-            raise ValueError(
-                f"{name} reaches beyond the area in which its coordinate reference system has "
-                "longitudes and latitudes; save gpkg or geotiff, which keep its own coordinates."
-            )
+            raise ValueError(problem)
         return degrees
 
     return np.asarray(shapely.transform(polygons, degrees))
