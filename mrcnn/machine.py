@@ -44,7 +44,7 @@ _EXTRAS = (
     ("albumentations", "albumentations", "its pipelines as augmentation"),
     ("eval", "faster_coco_eval", "COCO's figures in less time"),
     ("galaxy", "pyarrow", "Parquet: tables of instances, mrcnn detect --save parquet"),
-    ("geo", "rasterio", "georeferenced rasters, GeoPackages"),
+    ("geo", "rasterio", "georeferenced rasters: mrcnn detect --save gpkg, wgs84, geotiff"),
     ("imagej", "roifile", "ROIs for ImageJ: mrcnn detect --save rois.zip"),
     ("slides", "openslide", "whole-slide images"),
     ("tiles", "zarr", "Zarr arrays; more compressions of large TIFFs"),

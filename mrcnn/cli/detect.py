@@ -41,6 +41,10 @@ Formats of --save:
     masks     a PNG per object
     geojson   outlines for QuPath
     rois.zip  ROIs for ImageJ and Fiji
+    ome       OME-TIFFs of object numbers at all zooms, for scanned slides
+    gpkg      GeoPackages, outlines and areas on the map, for QGIS
+    wgs84     GeoJSON in longitude and latitude, for web maps
+    geotiff   GeoTIFFs of object numbers
 
 Started again with the same --output, it continues where it was interrupted. Another --save then
 writes other formats without detecting again. The exit status is 3 if some images could not be read.
@@ -97,6 +101,7 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     formats = _formats(chosen["formats"])
     tiling = _tiling(chosen["tile"], chosen["overlap"])
     files = find_inputs(inputs, chosen["recursive"])
+    _check_images(files, formats)
     trained = options.open_weights(weights, chosen)
     config = _config(trained, chosen)
     failed = _find(trained, config, files, output, tiling)
@@ -114,6 +119,14 @@ def _formats(chosen: tuple[str, ...]) -> list[str]:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--save") from error
     return list(dict.fromkeys(names)) or list(DEFAULT_FORMATS)
+
+
+def _check_images(files: list[Input], formats: list[str]) -> None:
+    """Refuse images that a format cannot hold before the network runs."""
+    from mrcnn.detection.pictures import pictures_of
+    from mrcnn.result_formats.write import check_pictures
+
+    check_pictures(pictures_of(file for file in files if not file.is_video), formats)
 
 
 def _tiling(tile: int | None, overlap: int | None) -> Tiling | None:

@@ -65,11 +65,50 @@ def rle_patch(rle: dict[str, Any]) -> Patch:
         return Patch(np.zeros((0, 0), bool), 0, 0)
     column, top, bottom = _cut_by_columns(starts, ends, height)
     left, right, upper = column[0], column[-1] + 1, top.min()
-    changes = np.zeros((right - left, bottom.max() - upper + 1), np.int8)
-    np.add.at(changes, (column - left, top - upper), 1)
-    np.add.at(changes, (column - left, bottom - upper), -1)
+    pixels = _filled(
+        column - left, top - upper, bottom - upper, (bottom.max() - upper, right - left)
+    )
+    return Patch(pixels, int(upper), int(left))
+
+
+def rle_part(rle: dict[str, Any], box: tuple[int, int, int, int], step: int = 1) -> np.ndarray:
+    """The mask of run lengths inside a box; memory and time do not grow with the mask's area.
+
+    Args:
+        rle: `{"size": [H, W], "counts": str}`, COCO's compressed form.
+        box: `(y1, x1, y2, x2)` in pixels of the smaller image; may reach out of it.
+        step: pixel (y, x) of the smaller image is pixel (step * y, step * x).
+
+    Returns:
+        `[y2 - y1, x2 - x1]` bool.
+
+    Raises:
+        ValueError: the lengths do not add up to the size.
+    """
+    y1, x1, y2, x2 = box
+    height = int(rle["size"][0])
+    starts, ends = _runs(rle)
+    first, last = step * x1 * height, step * x2 * height
+    is_inside = (ends > first) & (starts < last)
+    starts, ends = np.maximum(starts[is_inside], first), np.minimum(ends[is_inside], last)
+    column, top, bottom = _cut_by_columns(starts, ends, height)
+    is_kept = column % step == 0
+    # The first multiple of `step` from each end on.
+    top, bottom = (np.clip(-(-side[is_kept] // step), y1, y2) - y1 for side in (top, bottom))
+    return _filled(column[is_kept] // step - x1, top, bottom, (y2 - y1, x2 - x1))
+
+
+def _filled(
+    column: np.ndarray, top: np.ndarray, bottom: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """A mask of vertical runs, each in one column, `shape` bool."""
+    height, width = shape
+    changes = np.zeros((width, height + 1), np.int8)
+    # Numbers that leave the 8 bits come back: what remains at the end of each column is 0 or 1.
+    np.add.at(changes, (column, top), 1)
+    np.add.at(changes, (column, bottom), -1)
     pixels = np.cumsum(changes, axis=1, dtype=np.int8)[:, :-1].T.astype(bool)
-    return Patch(np.ascontiguousarray(pixels), int(upper), int(left))
+    return np.ascontiguousarray(pixels)
 
 
 def union_rle(rles: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ import numpy as np
 
 from mrcnn.data.formats.data_folders import safe_name
 from mrcnn.data.formats.outlines import Outline, outlines
-from mrcnn.data.windowed_images import WindowedImage, windows_of_array
+from mrcnn.data.windowed_images import Box, WindowedImage, windows_of_array
 from mrcnn.detection.pictures import Picture, Video
 from mrcnn.geometry.masks import Patch
-from mrcnn.geometry.rle import rle_patch
+from mrcnn.geometry.rle import rle_part, rle_patch
 from mrcnn.types import PathLike
 
 
@@ -63,7 +63,11 @@ class FoundObject(NamedTuple):
     def mask(self) -> np.ndarray:
         """`[H, W]` bool."""
         height, width = self.rle["size"]
-        return self.patch().part((0, 0, height, width))
+        return self.part((0, 0, height, width))
+
+    def part(self, box: Box, step: int = 1) -> np.ndarray:
+        """The mask inside `(y1, x1, y2, x2)` of an image with each `step`-th pixel and row."""
+        return rle_part(self.rle, box, step)
 
 
 class FoundImage(NamedTuple):

@@ -30,7 +30,7 @@ def write_imagej_rois(folder: PathLike) -> Iterator[Add]:
     Raises:
         ImportError: roifile is not installed.
     """
-    roifile = _import_roifile()
+    roifile = import_roifile()
 
     def add(image: FoundImage) -> None:
         path = Path(folder, "rois", f"{image.stem}.zip")
@@ -44,7 +44,12 @@ def write_imagej_rois(folder: PathLike) -> Iterator[Add]:
     yield add
 
 
-def _import_roifile() -> Any:
+def import_roifile() -> Any:
+    """Roifile, which writes ROIs.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     try:
         import roifile
     except ImportError as error:

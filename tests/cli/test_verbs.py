@@ -215,6 +215,35 @@ def test_tiles_that_cannot_be(trained_run, run, tmp_path, words, message):
     assert status == 2 and message in err and not (tmp_path / "out").exists()
 
 
+def test_objects_of_a_raster_are_on_the_map(trained_run, run, tmp_path):
+    pyogrio, rasterio = map(pytest.importorskip, ("pyogrio", "rasterio"))
+    folder, _, _ = trained_run
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 90, 100)).astype(np.uint8)
+    with rasterio.open(
+        tmp_path / "field.tif",
+        "w",
+        driver="GTiff",
+        height=90,
+        width=100,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000),
+    ) as raster:
+        raster.write(pixels)
+    words = ["detect", folder, tmp_path / "field.tif", "--output", tmp_path / "out"]
+    status, _, _ = run(*words, "--min-score", 0, "--save", "json,gpkg,wgs84,geotiff,ome")
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    _, _, _, columns = pyogrio.raw.read(tmp_path / "out" / "gpkg" / "field.gpkg")
+    assert status == 0 and found and columns[0].tolist() == list(range(1, len(found) + 1))
+    assert columns[2].tolist() == [one["score"] for one in found]
+    with rasterio.open(tmp_path / "out" / "geotiff" / "field.tif") as raster:
+        labels = raster.read(1)
+    assert labels.shape == (90, 100) and labels.max() <= len(found)
+    text = (tmp_path / "out" / "wgs84" / "field.geojson").read_text()
+    assert len(json.loads(text)["features"]) == len(found)
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -225,6 +254,11 @@ def test_tiles_that_cannot_be(trained_run, run, tmp_path, words, message):
             "unknown setting 'IMAGE_MAX_DIN'. Did you",
         ),
         (["--classes", "a,b"], 1, "there are 2 classes, and NUM_CLASSES is 4"),
+        (
+            ["--save", "csv,gpkg"],
+            1,
+            "0.png does not say where it lies on the earth: give a GeoTIFF",
+        ),
     ],
 )
 def test_wrong_options_leave_nothing(trained_run, run, tmp_path, words, status, message):

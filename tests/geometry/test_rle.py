@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from mrcnn.geometry.masks import Patch, unmold_mask
-from mrcnn.geometry.rle import encode_masks, mask_rle, patch_rle, rle_patch, union_rle
+from mrcnn.geometry.rle import encode_masks, mask_rle, patch_rle, rle_part, rle_patch, union_rle
 
 sides = st.integers(-3, 14)
 
@@ -91,3 +91,24 @@ def test_the_union_of_run_lengths_is_that_of_the_masks(seed, height, width, coun
     masks = np.random.default_rng(seed).random((height, width, count)) < 0.3
     (wanted,) = encode_masks(masks.any(axis=2, keepdims=True))
     assert union_rle(encode_masks(masks)) == wanted
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(sides, sides), st.integers(1, 4), st.floats(0, 1))
+@settings(deadline=None)
+def test_a_part_of_run_lengths_is_that_of_the_mask(seed, place, step, share):
+    mask = np.random.default_rng(seed).random((9, 7)) < share
+    (rle,) = encode_masks(mask[..., None])
+    (y1, x1), (height, width) = place, (6, 5)
+    part = rle_part(rle, (y1, x1, y1 + height, x1 + width), step)
+    small = np.pad(mask[::step, ::step], 20)
+    np.testing.assert_array_equal(
+        part, small[y1 + 20 : y1 + 20 + height, x1 + 20 : x1 + 20 + width]
+    )
+
+
+def test_a_part_of_a_mask_of_many_pixels():
+    """Eight bits count no further than 127."""
+    rows = np.arange(1000) % 2 == 0
+    (rle,) = encode_masks(np.broadcast_to(rows[:, None], (1000, 3))[..., None])
+    np.testing.assert_array_equal(rle_part(rle, (990, 0, 1000, 1))[:, 0], rows[990:])
+    np.testing.assert_array_equal(rle_part(rle, (0, 0, 4, 1))[:, 0], rows[:4])

@@ -60,12 +60,16 @@ def test_all_formats_in_one_pass(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "detections.json",
         "geojson",
+        "geotiff",
+        "gpkg",
         "labels",
         "masks",
         "objects.csv",
         "objects.parquet",
+        "ome",
         "overlays",
         "rois",
+        "wgs84",
     ]
 
 
