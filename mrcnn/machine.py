@@ -47,6 +47,7 @@ _EXTRAS = (
     ("geo", "rasterio", "georeferenced rasters: mrcnn detect --save gpkg, wgs84, geotiff"),
     ("imagej", "roifile", "ROIs for ImageJ: mrcnn detect --save rois.zip"),
     ("slides", "openslide", "whole-slide images"),
+    ("supervisely", "jsonschema", "Supervisely's configurations"),
     ("tiles", "zarr", "Zarr arrays; more compressions of large TIFFs"),
     ("safetensors", "safetensors", "weights in .safetensors files"),
 )

@@ -30,6 +30,7 @@ OPTIONAL = {
     "jax",
     "pandas",
     "pyarrow",
+    "rasterio",
     "roifile",
     "safetensors",
     "torch",

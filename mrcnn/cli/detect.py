@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrcnn.cli import options
+from mrcnn.cli import options, supervisely
 from mrcnn.cli.console import load_keras, progress
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ writes other formats without detecting again. The exit status is 3 if some image
     type=click.IntRange(0),
     help="Pixels that neighbouring windows share; more than objects measure. Default: 128.",
 )
+@supervisely.option
 @options.settings
 @options.debug
 def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -> int:
@@ -95,6 +96,8 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     RUN is a run's folder, which has weights, settings and class names. IMAGES are files, folders,
     patterns, TIFFs of several pages, and videos.
     """
+    if chosen["supervisely_config"] is not None:
+        return supervisely.detect(chosen["supervisely_config"], weights, inputs, output)
     load_keras()
     from mrcnn.detection.pictures import find_inputs
 

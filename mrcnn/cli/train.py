@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrcnn.cli import options
+from mrcnn.cli import options, supervisely
 from mrcnn.cli.console import load_keras, table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ EPILOG = """\b
 Example:
     mrcnn train leaves --val more_leaves --epochs 20
     mrcnn train annotations.json --images photos --weights imagenet --set IMAGE_MAX_DIM=512
+    mrcnn train --supervisely train.json project
 
 DATA is a file or a folder of labels in one of the formats of mrcnn convert --help; the format is
 found out from its content.
@@ -80,6 +81,7 @@ back), coco_ap.csv, curves.png, pictures of six validation images, and events fo
     show_default=True,
     help="Of the split and of all that is random in training.",
 )
+@supervisely.option
 @options.settings
 @options.debug
 def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int:
@@ -87,6 +89,8 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
 
     A Config for small data is made from the images; --config and --set change it.
     """
+    if chosen["supervisely_config"] is not None:
+        return supervisely.train(chosen["supervisely_config"], data, chosen)
     from mrcnn.data.formats.find import open_labels
     from mrcnn.data.split import split_images
 

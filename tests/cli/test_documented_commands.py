@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import rasterio
 import tifffile
 
 from mrcnn.cli.main import VERBS, main
@@ -18,7 +19,7 @@ from tests.cli.test_verbs import write_labels
 from tests.tiny import TinyConfig
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/command_line.md")
+PAGES = ("README.md", "docs/command_line.md", "docs/tiles.md")
 RUN = re.compile(r"logs/[a-z]+\d{8}T\d{4}")
 
 pytestmark = pytest.mark.slow
@@ -52,6 +53,23 @@ def here(tiny, tmp_path_factory):
     with tifffile.TiffWriter(folder / "scan.tif") as file:
         for shade in (20, 90):
             file.write(np.full((64, 64), shade, np.uint8), metadata=None)
+    slide = np.full((96, 96, 3), 90, np.uint8)
+    for name in ("slide.tif", "slide.svs"):
+        tifffile.imwrite(folder / name, slide, photometric="rgb", tile=(64, 64))
+    (folder / "scans").mkdir()
+    tifffile.imwrite(folder / "scans" / "a.tif", slide, photometric="rgb")
+    with rasterio.open(
+        folder / "field.tif",
+        "w",
+        driver="GTiff",
+        height=96,
+        width=96,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000),
+    ) as raster:
+        raster.write(np.moveaxis(slide, -1, 0))
     with video_writer(folder / "clip.mp4", 10.0) as add:
         for shade in (20, 90):
             add(np.full((64, 64, 3), shade, np.uint8))
