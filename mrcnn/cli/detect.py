@@ -30,6 +30,7 @@ Example:
     mrcnn detect logs/leaves20260101T0000 photos
     mrcnn detect leaves.h5 scan.tif clip.mp4 --save csv --save labels --output found
     mrcnn detect leaves.h5 slide.tif --tile 1024 --overlap 128
+    mrcnn detect --supervisely roi.json logs/RUN/epochs project --output found_project
 
 \b
 Formats of --save:

@@ -8,6 +8,8 @@ otherwise. Views of different windows are compared inside the strip that both wi
 2. A cut view that is covered by a whole one is the same object, and is dropped.
 3. The other cut views are joined piece by piece where their masks agree in the strip. If a piece
    is missing, the object is kept and marked as cut.
+   Windows without overlap share no strip: pieces on both sides of a seam are joined if they reach it
+   at the same places, so two objects that touch there may become one.
 4. A view that nothing confirms is dropped if its centre lies in another window's core, and that
    window would have seen it better. So one window decides on each place.
 5. What is still found twice goes by the overlap of the masks, over the smaller one. Two objects
@@ -105,7 +107,7 @@ def join(views: Iterable[View], margin: int = MARGIN) -> list[Joined]:
     if not ordered:
         return []
     seen = _Seen(ordered, margin)
-    pairs = _pairs(ordered)
+    pairs = _pairs(ordered, margin)
     absorbed_by = _drop_whole_doubles(seen, pairs)
     _drop_covered_pieces(seen, pairs, absorbed_by)
     groups = [*_whole(seen, absorbed_by), *_joined_pieces(seen, pairs, absorbed_by)]
@@ -183,13 +185,13 @@ class _Pairs(NamedTuple):
     is_best: np.ndarray
 
 
-def _pairs(views: Sequence[View]) -> _Pairs:
+def _pairs(views: Sequence[View], margin: int) -> _Pairs:
     rows = [
         (one, other, *areas)
-        for one, other in _neighbours(views)
+        for one, other in _neighbours(views, margin)
         if views[one].window != views[other].window
         and views[one].class_id == views[other].class_id
-        and (areas := _areas_in_strip(views[one], views[other]))[0]
+        and (areas := _compared(views[one], views[other], margin))[0]
     ]
     first, second, shared, first_area, second_area = np.array(rows, int).reshape(-1, 5).T
     iou = shared / np.maximum(first_area + second_area - shared, 1)
@@ -205,18 +207,52 @@ def _pairs(views: Sequence[View]) -> _Pairs:
     return _Pairs(first, second, shared, first_area, second_area, is_best)
 
 
-def _neighbours(things: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Pairs `(i, j)`, i below j, of things whose boxes meet."""
+def _neighbours(things: Sequence[Any], reach: int = 0) -> Iterator[tuple[int, int]]:
+    """Pairs `(i, j)`, i below j, of things whose boxes meet if each is enlarged by `reach`."""
     y1, x1, y2, x2 = np.array([thing.box for thing in things]).reshape(-1, 4).T
-    boxes = shapely.box(x1, y1, x2, y2)
+    boxes = shapely.box(x1 - reach, y1 - reach, x2 + reach, y2 + reach)
     for one, other in zip(*shapely.STRtree(boxes).query(boxes), strict=True):
         if one < other:
             yield int(one), int(other)
 
 
-def _areas_in_strip(one: View, other: View) -> tuple[int, int, int]:
-    """Pixels that both masks have, and pixels of each, inside the part that both windows saw."""
+def _compared(one: View, other: View, margin: int) -> tuple[int, int, int]:
+    """Pixels that both masks have, and pixels of each, inside the part that both windows saw.
+
+    Windows that only touch saw nothing together: the pixels on both sides of the seam are compared.
+    """
     strip = shared_box(one.window.box, other.window.box)
+    if strip[0] < strip[2] and strip[1] < strip[3]:
+        return _areas_in_strip(one, other, strip)
+    for axis in (0, 1):
+        if one.window.box[axis + 2] == other.window.box[axis]:
+            return _areas_at_seam(one, other, axis, margin)
+        if other.window.box[axis + 2] == one.window.box[axis]:
+            shared, after, before = _areas_at_seam(other, one, axis, margin)
+            return shared, before, after
+    return 0, 0, 0
+
+
+def _areas_at_seam(before: View, after: View, axis: int, margin: int) -> tuple[int, int, int]:
+    """Places along a seam where both masks reach it, and where each does.
+
+    Args:
+        before, after: on both sides of the seam; axis: 0 for a seam along a row, 1 for a column.
+    """
+    seam, across = after.window.box[axis], 1 - axis
+    low = min(before.box[across], after.box[across])
+    high = max(before.box[across + 2], after.box[across + 2])
+
+    def reaches(view: View, start: int, end: int) -> np.ndarray:
+        box = (start, low, end, high) if axis == 0 else (low, start, high, end)
+        return _patch(view.rle["counts"], *view.rle["size"]).part(box).any(axis=axis)
+
+    one = reaches(before, seam - margin - 1, seam)
+    other = reaches(after, seam, seam + margin + 1)
+    return int((one & other).sum()), int(one.sum()), int(other.sum())
+
+
+def _areas_in_strip(one: View, other: View, strip: Box) -> tuple[int, int, int]:
     box = shared_box(one.box, other.box)
     if box[0] >= box[2] or box[1] >= box[3]:
         return 0, 0, 0
@@ -358,10 +394,12 @@ def _is_in_a_core(views: Sequence[View]) -> bool:
 
 def _goes_on_unseen(view: View, side: int, views: Sequence[View]) -> bool:
     """Is there no other piece from a window that sees what is beyond this border of the view's?"""
-    border, axis = view.window.box[side], side % 2
+    axis = side % 2
     across = 1 - axis
+    # The pixel beyond the border.
+    beyond = view.window.box[side] - (1 if side < 2 else 0)
     return not any(
-        other.window.box[axis] < border < other.window.box[axis + 2]
+        other.window.box[axis] <= beyond < other.window.box[axis + 2]
         and other.window.box[across] < view.box[across + 2]
         and view.box[across] < other.window.box[across + 2]
         for other in views

@@ -86,6 +86,24 @@ def test_it_does_not_matter_where_windows_lie(boxes, height, width, down, right)
     assert scenes.as_set(joined) == scenes.truth(objects)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(20, 60), st.integers(20, 60))
+@settings(deadline=None, max_examples=30)
+def test_without_overlap_pieces_are_joined_along_the_seams(seed, height, width):
+    """Exactly, if no two objects come near each other."""
+    random = np.random.default_rng(seed)
+    places = itertools.product(range(0, 90, 30), range(0, 90, 30))
+    objects = drawn([(1, y, x, *random.integers(8, 25, 2)) for y, x in places])
+    joined = join(scenes.views(objects, SHAPE, (height, width), (0, 0)))
+    assert scenes.as_set(joined) == scenes.truth(objects)
+
+
+def test_without_overlap_an_object_across_four_windows_is_one():
+    mask = np.zeros(SHAPE, bool)
+    mask[5:80, 8:100] = scenes.ellipse(75, 92)
+    (one,) = join(scenes.views([(1, mask)], SHAPE, WINDOW, (0, 0)))
+    assert scenes.as_set([one]) == scenes.truth([(1, mask)]) and not one.is_cut
+
+
 def test_two_objects_that_touch_on_a_seam_stay_two():
     left, right = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     left[10:30, 20:36] = True
