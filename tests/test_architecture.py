@@ -39,7 +39,7 @@ def faces_of(folders: list[str]) -> list[str]:
 
 
 # A room's `__init__.py` shows what others call.
-FACES = ("weights", "detection", "tiles", "evaluation", "training", "supervisely")
+FACES = ("weights", "detection", "tiles", "evaluation", "training")
 READING_ORDER = reading_order()
 FACADES = ("model", "utils", "parallel_model")
 # `backend` has the primitives of one device, `distribution` the devices: Keras has no common names
@@ -151,6 +151,8 @@ def test_a_module_goes_on_importing_under_its_name_of_release_0_1(old, new):
     [
         ("mrcnn", "sys", {"numpy", "keras"} | FRAMEWORKS),
         ("mrcnn.config", "numpy", {"keras"} | FRAMEWORKS),
+        # The command line reads a configuration before it loads Keras.
+        ("mrcnn.supervisely.schemas", "numpy", {"keras"} | FRAMEWORKS),
         # Keras takes seconds already (and Matplotlib with it, if it is there): nothing is added.
         ("mrcnn.model", "keras", {"matplotlib", "imgaug", "albumentations", "pycocotools"}),
         ("mrcnn.visualize", "numpy", {"matplotlib.pyplot", "keras", "pycocotools"} | FRAMEWORKS),

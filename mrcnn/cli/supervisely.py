@@ -59,7 +59,7 @@ def train(config: Path, project: Path, chosen: dict[str, Any]) -> int:
 
     from mrcnn.cli.epoch_lines import EpochLines
     from mrcnn.mask_rcnn import MaskRCNN
-    from mrcnn.supervisely import prepare_training
+    from mrcnn.supervisely.training import prepare_training
 
     training = prepare_training(settings, project)
     training.say = click.echo
@@ -95,7 +95,7 @@ def detect(config: Path, model: str, inputs: Sequence[str], output: Path) -> int
     settings: Settings = read_inference_config(config)
     use_devices([settings["model"]["gpu_device"]])
     load_keras()
-    from mrcnn.supervisely import ProjectModel, infer_project
+    from mrcnn.supervisely.inference import ProjectModel, infer_project
 
     found = ProjectModel(model, settings)
     with progress("images") as move:

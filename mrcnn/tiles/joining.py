@@ -7,9 +7,9 @@ otherwise. Views of different windows are compared inside the strip that both wi
    whole, the better view is taken. This is exact for objects smaller than the overlap.
 2. A cut view that is covered by a whole one is the same object, and is dropped.
 3. The other cut views are joined piece by piece where their masks agree in the strip. If a piece
-   is missing, the object is kept and marked as cut.
-   Windows without overlap share no strip: pieces on both sides of a seam are joined if they reach it
-   at the same places, so two objects that touch there may become one.
+   is missing, the object is kept and marked as cut. Windows without overlap share no strip: there,
+   pieces on both sides of a seam are joined if they reach it at the same places, so two objects
+   that touch there may become one.
 4. A view that nothing confirms is dropped if its centre lies in another window's core, and that
    window would have seen it better. So one window decides on each place.
 5. What is still found twice goes by the overlap of the masks, over the smaller one. Two objects

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from mrcnn import supervisely
 from mrcnn.cli.main import main
 from mrcnn.data.formats.supervisely import SuperviselyDataset
+from mrcnn.supervisely import inference, training
 from mrcnn.supervisely.schemas import MODES
 from tests.supervisely.projects import write_project
 from tests.tiny import TinyConfig, run_eagerly
@@ -31,10 +31,9 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         run_eagerly(patch)
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        for name in ("prepare_training", "ProjectModel"):
-            patch.setattr(
-                supervisely, name, functools.partial(getattr(supervisely, name), base=TinyConfig)
-            )
+        for module, name in ((training, "prepare_training"), (inference, "ProjectModel")):
+            tiny = functools.partial(getattr(module, name), base=TinyConfig)
+            patch.setattr(module, name, tiny)
         words = ["train", "--supervisely", folder / "train.json", folder / "fruit"]
         assert main([*map(str, words), "--weights", "random", "--logs", str(folder / "logs")]) == 0
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mrcnn.data.formats.supervisely import SuperviselyDataset
-from mrcnn.supervisely import ProjectModel, infer_project, inference
+from mrcnn.supervisely import inference
+from mrcnn.supervisely.inference import ProjectModel, infer_project
 from mrcnn.supervisely.model_folder import write_model_folder
 from mrcnn.supervisely.schemas import checked_inference
 from tests.supervisely.projects import (

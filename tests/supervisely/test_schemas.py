@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mrcnn.supervisely import read_inference_config, read_train_config
-from mrcnn.supervisely.schemas import MODES
+from mrcnn.supervisely.schemas import MODES, read_inference_config, read_train_config
 
 EXAMPLES = Path(__file__).parents[2] / "configs" / "supervisely"
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mrcnn.mask_rcnn import MaskRCNN
-from mrcnn.supervisely import open_model_folder, prepare_training
+from mrcnn.supervisely.model_folder import open_model_folder
 from mrcnn.supervisely.schemas import TRAIN, checked
+from mrcnn.supervisely.training import prepare_training
 from mrcnn.weights.layers import CLASS_LAYERS
 from tests.supervisely.projects import rectangle, write_image, write_meta, write_project
 from tests.tiny import TinyConfig, run_eagerly, weights_of
