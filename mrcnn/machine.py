@@ -46,6 +46,7 @@ _EXTRAS = (
     ("galaxy", "pyarrow", "Parquet: tables of instances, mrcnn detect --save parquet"),
     ("geo", "rasterio", "georeferenced rasters: mrcnn detect --save gpkg, wgs84, geotiff"),
     ("imagej", "roifile", "ROIs for ImageJ: mrcnn detect --save rois.zip"),
+    ("ray", "ray", "detection on a cluster: mrcnn detect --engine ray"),
     ("slides", "openslide", "whole-slide images"),
     ("supervisely", "jsonschema", "Supervisely's configurations"),
     ("tiles", "zarr", "Zarr arrays; more compressions of large TIFFs"),

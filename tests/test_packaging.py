@@ -31,6 +31,7 @@ OPTIONAL = {
     "pandas",
     "pyarrow",
     "rasterio",
+    "ray",
     "roifile",
     "safetensors",
     "torch",

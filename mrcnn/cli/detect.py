@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,13 +15,15 @@ from mrcnn.cli.console import load_keras, progress
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
-    from mrcnn.detection.pictures import Input, Picture
+    from mrcnn.detection.pictures import Input
     from mrcnn.detection.result_files import Store
     from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.ray_engine import Row
     from mrcnn.tiles import Tiling
     from mrcnn.training.trained import Trained
 
 SOME_UNREADABLE = 3
+RAY = "ray"
 FOUND, WINDOWS = "detections.jsonl", "windows.jsonl"
 DEFAULT_FORMATS = ("json", "csv", "overlays")
 
@@ -88,6 +90,14 @@ writes other formats without detecting again. The exit status is 3 if some image
     type=click.IntRange(0),
     help="Pixels that neighbouring windows share; more than objects measure. Default: 128.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(("local", RAY)),
+    default="local",
+    show_default=True,
+    help="ray: share the work out among processes or machines, by Ray Data.",
+)
+@click.option("--workers", type=click.IntRange(1), help="With --engine ray: networks at once.")
 @supervisely.option
 @options.settings
 @options.debug
@@ -105,10 +115,13 @@ def detect(weights: str, inputs: tuple[str, ...], output: Path, **chosen: Any) -
     formats = _formats(chosen["formats"])
     tiling = _tiling(chosen["tile"], chosen["overlap"])
     files = find_inputs(inputs, chosen["recursive"])
+    _check_engine(files, chosen)
     _check_images(files, formats)
     trained = options.open_weights(weights, chosen)
     config = _config(trained, chosen)
-    failed = _find(trained, config, files, output, tiling)
+    failed = _find(
+        Work(trained, config, files, output, tiling, chosen["engine"], chosen["workers"])
+    )
     _write(config, files, output, formats)
     return SOME_UNREADABLE if failed else 0
 
@@ -123,6 +136,17 @@ def _formats(chosen: tuple[str, ...]) -> list[str]:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--save") from error
     return list(dict.fromkeys(names)) or list(DEFAULT_FORMATS)
+
+
+def _check_engine(files: list[Input], chosen: dict[str, Any]) -> None:
+    """Refuse what Ray cannot do, and `--workers` without it, before anything is read."""
+    if chosen["engine"] == RAY:
+        from mrcnn.ray_engine import import_ray, rows_of
+
+        import_ray()
+        rows_of(files)
+    elif chosen["workers"] is not None:
+        raise click.UsageError("--workers is for --engine ray; without it, threads do the work.")
 
 
 def _check_images(files: list[Input], formats: list[str]) -> None:
@@ -157,36 +181,39 @@ def _config(trained: Trained, chosen: dict[str, Any]) -> Config:
     return config
 
 
-def _find(
-    trained: Trained, config: Config, files: list[Input], output: Path, tiling: Tiling | None
-) -> int:
+class Work(NamedTuple):
+    """What to detect, and how: `files` with `trained`, in windows if there is a `tiling`."""
+
+    trained: Trained
+    config: Config
+    files: list[Input]
+    output: Path
+    tiling: Tiling | None
+    engine: str
+    workers: int | None
+
+
+def _find(work: Work) -> int:
     """Detect in the images without a result; returns how many could not be read, ever."""
     from mrcnn.detection.folder import check_detection, run_settings
-    from mrcnn.detection.pictures import pictures_of
     from mrcnn.detection.result_files import open_jsonl
 
+    trained, config, files = work.trained, work.config, work.files
     check_detection(config, trained.classes)
     shared = os.path.commonpath([os.path.dirname(file.path) for file in files])
     settings = run_settings(config, shared, trained.weights, trained.classes)
-    if tiling is not None:
-        settings["tile"], settings["overlap"] = map(str, tiling)
+    if work.tiling is not None:
+        settings["tile"], settings["overlap"] = map(str, work.tiling)
     total = None if any(file.is_video for file in files) else sum(file.pages for file in files)
     images = failed = objects = 0
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(open_jsonl(output / FOUND, settings))
-        pictures = (
-            picture
-            for picture in pictures_of(files, config.IMAGE_VALUE_RANGE)
-            if not store.is_done(picture.name)
-        )
+        store = opened.enter_context(open_jsonl(work.output / FOUND, settings))
         if total is None or store.done < total:
-            model = _model(trained, config)
-            if tiling is None:
-                results = _whole(model, pictures, trained, store.done, total)
+            if work.tiling is None:
+                results = _whole(work, store, total)
             else:
-                windows = output / WINDOWS
-                kept = opened.enter_context(open_jsonl(windows, settings))
-                results = _tiled(model, pictures, trained, tiling, windows, store, kept)
+                kept = opened.enter_context(open_jsonl(work.output / WINDOWS, settings))
+                results = _tiled(work, work.tiling, store, kept)
             for result in results:
                 store.add(result)
                 images, failed = images + 1, failed + ("error" in result)
@@ -198,52 +225,105 @@ def _find(
         return failed + store.failed
 
 
-def _whole(
-    model: MaskRCNN, pictures: Iterator[Picture], trained: Trained, done: int, total: int | None
-) -> Iterator[dict[str, Any]]:
+def _whole(work: Work, store: Store, total: int | None) -> Iterator[dict[str, Any]]:
     """The result of each image, which the network sees whole."""
-    from mrcnn.detection.folder import detect_pictures
-
     with progress("images") as move:
-        results = detect_pictures(model, pictures, trained.classes)
-        for number, result in enumerate(results, start=done + 1):
+        results = _whole_by_ray(work, store) if work.engine == RAY else _whole_here(work, store)
+        for number, result in enumerate(results, start=store.done + 1):
             yield result
             move(number, total)
 
 
-def _tiled(
-    model: MaskRCNN,
-    pictures: Iterator[Picture],
-    trained: Trained,
-    tiling: Tiling,
-    path: Path,
-    store: Store,
-    kept: Store,
-) -> Iterator[dict[str, Any]]:
-    """The result of each image, which the network sees in windows.
+def _whole_here(work: Work, store: Store) -> Iterator[dict[str, Any]]:
+    from mrcnn.detection.folder import detect_pictures
+    from mrcnn.detection.pictures import pictures_of
 
-    Args:
-        path: the file of the windows' results, `kept`.
-    """
+    model = _model(work.trained, work.config)
+    every = pictures_of(work.files, work.config.IMAGE_VALUE_RANGE)
+    left = (picture for picture in every if not store.is_done(picture.name))
+    return detect_pictures(model, left, work.trained.classes)
+
+
+def _whole_by_ray(work: Work, store: Store) -> Iterator[dict[str, Any]]:
+    from mrcnn.ray_engine import detect_rows, rows_of
+
+    rows = rows_of(work.files, work.config.IMAGE_VALUE_RANGE)
+    left = [row for row in rows if not store.is_done(row.name)]
+    return detect_rows(left, work.trained, work.config, work.workers)
+
+
+def _tiled(work: Work, tiling: Tiling, store: Store, kept: Store) -> Iterator[dict[str, Any]]:
+    """The result of each image, which the network sees in windows; `kept` has their results."""
     from mrcnn import tiles
-    from mrcnn.detection.result_files import read_jsonl
+    from mrcnn.detection.pictures import pictures_of
 
-    earlier: dict[str, list[dict[str, Any]]] = {}
-    for result in read_jsonl(path):
-        image = tiles.image_of_window(result["file_name"])
-        if not store.is_done(image):
-            earlier.setdefault(image, []).append(result)
-    for picture in pictures:
+    earlier = _windows_by_image(work, store)
+    model = None
+    errors: dict[str, str] = {}
+    if work.engine == RAY:
+        rows, errors = _rows_of_windows(work, tiling, store, earlier)
+        for result in _by_ray(work, rows):
+            kept.add(result)
+            earlier.setdefault(tiles.image_of_window(result["file_name"]), []).append(result)
+    else:
+        model = _model(work.trained, work.config)
+    for picture in pictures_of(work.files, work.config.IMAGE_VALUE_RANGE):
+        if store.is_done(picture.name):
+            continue
+        if picture.name in errors:
+            yield {"file_name": picture.name, "error": errors[picture.name]}
+            continue
         with progress(f"windows of {picture.name}") as move:
             yield tiles.detect_picture_tiled(
                 model,
                 picture,
                 tiling,
-                trained.classes,
+                work.trained.classes,
                 earlier.pop(picture.name, ()),
                 kept.add,
                 move,
             )
+
+
+def _windows_by_image(work: Work, store: Store) -> dict[str, list[dict[str, Any]]]:
+    """The results of windows that an earlier run kept, of images without a result."""
+    from mrcnn import tiles
+    from mrcnn.detection.result_files import read_jsonl
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for result in read_jsonl(work.output / WINDOWS):
+        image = tiles.image_of_window(result["file_name"])
+        if not store.is_done(image):
+            found.setdefault(image, []).append(result)
+    return found
+
+
+def _rows_of_windows(
+    work: Work, tiling: Tiling, store: Store, earlier: dict[str, list[dict[str, Any]]]
+) -> tuple[list[Row], dict[str, str]]:
+    """The windows that are left of all images, and what is wrong with images by name."""
+    from mrcnn.ray_engine import rows_of, rows_of_windows
+
+    rows: list[Row] = []
+    errors = {}
+    for row in rows_of(work.files, work.config.IMAGE_VALUE_RANGE):
+        if not store.is_done(row.name):
+            done = {result["file_name"] for result in earlier.get(row.name, ())}
+            try:
+                rows += rows_of_windows(row, tiling, done)
+            except (OSError, ValueError) as error:
+                errors[row.name] = str(error)
+    return rows, errors
+
+
+def _by_ray(work: Work, rows: list[Row]) -> Iterator[dict[str, Any]]:
+    from mrcnn.ray_engine import detect_rows
+
+    with progress("windows") as move:
+        results = detect_rows(rows, work.trained, work.config, work.workers)
+        for number, result in enumerate(results, start=1):
+            yield result
+            move(number, len(rows))
 
 
 def _model(trained: Trained, config: Config) -> MaskRCNN:

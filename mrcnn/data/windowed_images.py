@@ -299,22 +299,36 @@ def import_extra(module: str, use: str, extra: str) -> Any:
 def reader_of_rgb(image: WindowedImage) -> Callable[[Box], np.ndarray]:
     """A function from `(y1, x1, y2, x2)` to the window as `[h, w, 3]` uint8.
 
-    All windows are scaled alike: if neither the user nor the file states black and white, they
-    follow from all pixels, which are read once for that. Pixels without data are black.
+    Pixels without data are black. All windows are scaled alike, see `range_of_windows`.
 
     Raises:
         ValueError: as `to_8_bits`.
     """
-    value_range = image.value_range
-    if value_range is None and image.read((0, 0, 1, 1)).dtype not in (np.uint8, bool):
-        found = _statistics(image)
-        try:
-            value_range, is_guess = range_of(found, image.white)
-        except ValueError as error:
-            raise ValueError(f"{image.name} {error}") from error
-        if is_guess:
-            say_range_once(image.name, found, value_range)
-    return functools.partial(_read_rgb, image, value_range)
+    return functools.partial(_read_rgb, image, range_of_windows(image))
+
+
+def range_of_windows(image: WindowedImage) -> tuple[float, float] | None:
+    """Values of black and white for all windows; None for 8 bits, which stay as they are.
+
+    If neither the user nor the file states them, they follow from all pixels, which are read for
+    that.
+
+    Raises:
+        ValueError: as `to_8_bits`.
+    """
+    if image.value_range is not None:
+        black, white = image.value_range
+        return black, white
+    if image.read((0, 0, 1, 1)).dtype in (np.uint8, bool):
+        return None
+    found = _statistics(image)
+    try:
+        chosen, is_guess = range_of(found, image.white)
+    except ValueError as error:
+        raise ValueError(f"{image.name} {error}") from error
+    if is_guess:
+        say_range_once(image.name, found, chosen)
+    return chosen
 
 
 def _statistics(image: WindowedImage) -> Statistics:

@@ -134,14 +134,19 @@ def pictures_of(
             yield from _frames(one)
         elif one.pages > 1:
             for page in range(one.pages):
-                yield _picture(one.path, f"{one.name}#{page + 1:04d}", value_range, page)
+                yield picture_of_file(one.path, f"{one.name}#{page + 1:04d}", value_range, page)
         else:
-            yield _picture(one.path, one.name, value_range)
+            yield picture_of_file(one.path, one.name, value_range)
 
 
-def _picture(
-    path: str, name: str, value_range: Sequence[float] | None, page: int | None = None
+def picture_of_file(
+    path: str, name: str, value_range: Sequence[float] | None = None, page: int | None = None
 ) -> Picture:
+    """The image of a file.
+
+    Args:
+        name: its name in results. value_range, page: as in `read_image`.
+    """
     if os.path.splitext(path)[1].lower() in WINDOWED_ENDINGS:
         read = functools.partial(_read_whole, path, value_range)
     else:

@@ -202,6 +202,7 @@ def _config(
     config.STEPS_PER_EPOCH = math.ceil(images / config.BATCH_SIZE)
     config.LEARNING_RATE = settings["lr"]
     config.USE_NEUTRAL_PIXELS = "neutral" in settings["special_classes"]
+    config.DTYPE_POLICY = "auto"
     # Images without objects are part of a project.
     config.TRAIN_EMPTY_IMAGES = True
     # The epochs' folders are what is kept.

@@ -5,6 +5,7 @@ from mrcnn.tiles.detection import check_tiling as check_tiling
 from mrcnn.tiles.detection import detect_picture_tiled as detect_picture_tiled
 from mrcnn.tiles.detection import detect_tiled as detect_tiled
 from mrcnn.tiles.detection import image_of_window as image_of_window
+from mrcnn.tiles.detection import window_name as window_name
 from mrcnn.tiles.joining import Joined as Joined
 from mrcnn.tiles.joining import View as View
 from mrcnn.tiles.joining import join as join

@@ -122,7 +122,7 @@ def _as_detection(joined: Sequence[Joined]) -> dict[str, Any]:
 
 
 def detect_picture_tiled(
-    model: MaskRCNN,
+    model: MaskRCNN | None,
     picture: Picture,
     tiling: Tiling,
     classes: Classes,
@@ -135,8 +135,8 @@ def detect_picture_tiled(
     A detection that goes on where no piece of it was found has `"cut": true`.
 
     Args:
-        model, classes: as in `detect_folder`.
-        earlier: results of windows that an earlier run kept.
+        model, classes: as in `detect_folder`; the model may be None if no window is left.
+        earlier: results of windows that are known, such as those that an earlier run kept.
         keep: called with the result of each window.
         moved: called with the number of windows done and of all.
     """
@@ -191,7 +191,7 @@ def image_of_window(name: str) -> str:
 
 
 def detect_in_windows(
-    model: MaskRCNN,
+    model: MaskRCNN | None,
     image: WindowedImage,
     name: str,
     tiling: Tiling,
@@ -213,8 +213,10 @@ def detect_in_windows(
         done += 1
         yield _readable(result)
     left = [window for window in windows if window_name(name, window) not in kept]
+    if model is None or not left:
+        return
     shown, total = _Shown(image, left), len(windows)
-    pictures = _pictures(image, name, shown, model.config) if left else ()
+    pictures = _pictures(image, name, shown, model.config)
     full = []
     for result in detect_pictures(model, pictures, classes):
         keep(result)

@@ -245,7 +245,8 @@ def _areas_at_seam(before: View, after: View, axis: int, margin: int) -> tuple[i
 
     def reaches(view: View, start: int, end: int) -> np.ndarray:
         box = (start, low, end, high) if axis == 0 else (low, start, high, end)
-        return _patch(view.rle["counts"], *view.rle["size"]).part(box).any(axis=axis)
+        part = _patch(view.rle["counts"], *view.rle["size"]).part(box)
+        return np.asarray(part.any(axis=axis))
 
     one = reaches(before, seam - margin - 1, seam)
     other = reaches(after, seam, seam + margin + 1)
