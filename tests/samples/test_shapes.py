@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from samples.shapes import shapes
+from tests.tiny import run_eagerly
 
 
 def seeded(seed, count=5):
@@ -62,6 +63,7 @@ def test_an_unknown_shape_is_an_error(dataset):
 
 @pytest.mark.slow
 def test_train_writes_weights(tmp_path, monkeypatch):
+    run_eagerly(monkeypatch)
     monkeypatch.setattr(shapes.ShapesConfig, "BACKBONE", "resnet50")
     monkeypatch.setattr(shapes.ShapesConfig, "IMAGES_PER_GPU", 1)
     monkeypatch.setattr(shapes.ShapesConfig, "VALIDATION_STEPS", 1)

@@ -124,7 +124,7 @@ def test_a_step_on_two_devices_is_the_step_on_one_with_the_same_image():
 @pytest.mark.slow
 def test_other_optimizers_averages_and_checkpointing_on_two_devices():
     code = f"EAGERLY = True\n{TWO_CPUS}{ONE_AGAINST_TWO}" + (
-        "compare(3, OPTIMIZER='adamw', DECOUPLED_WEIGHT_DECAY=0.1, EMA_MOMENTUM=0.5,"
+        "compare(2, OPTIMIZER='adamw', DECOUPLED_WEIGHT_DECAY=0.1, EMA_MOMENTUM=0.5,"
         " BACKBONE=staticmethod(backbone_of_blocks), GRADIENT_CHECKPOINTING=True)"
     )
     run(code)
