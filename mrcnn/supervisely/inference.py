@@ -241,6 +241,7 @@ def infer_project(
     items = list(project_items(Path(project), problems))
     images = [reader.read(item) for item in items]
     problems.settle()
+    reader.log_outside(project)
     added = 0
     with folder_beside(output) as temporary:
         for number, (item, image) in enumerate(zip(items, images, strict=True), start=1):
@@ -259,7 +260,7 @@ def _infer_image(
     try:
         existing = [
             Existing(title, box)
-            for title, shape, geometry in image.objects
+            for title, shape, geometry, _ in image.objects
             if (box := _box(geometry_to_mask(shape, geometry, *image.size))) is not None
         ]
         pixels = read_image(item.image, size=image.size)

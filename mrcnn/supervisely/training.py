@@ -26,7 +26,7 @@ import keras
 
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.formats.supervisely import SuperviselyDataset, read_meta
+from mrcnn.data.formats.supervisely import SuperviselyDataset, read_meta, tag_names
 from mrcnn.data.split import part_of
 from mrcnn.files import read_json, write_text
 from mrcnn.messages import listed
@@ -168,9 +168,10 @@ def prepare_training(
 
 
 def _with_tag(dataset: SuperviselyDataset, tag: str, part: str, project: PathLike) -> Dataset:
-    ids = [i for i in dataset.image_ids if tag in dataset.image_info[i]["tags"]]
+    tags_of = [tag_names(info["tags"]) for info in dataset.image_info]
+    ids = [i for i in dataset.image_ids if tag in tags_of[i]]
     if not ids:
-        tags = {name for info in dataset.image_info for name in info["tags"]}
+        tags = {name for names in tags_of for name in names}
         raise ValueError(
             f"no image of {os.fspath(project)} has the tag {tag!r} (dataset_tags.{part}); its "
             f"images have the tags {listed(sorted(tags), 20)}."

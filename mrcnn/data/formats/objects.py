@@ -15,7 +15,7 @@ first. Pixel i covers the range i to i + 1 of its axis, so a ring around pixel (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +33,14 @@ class LabelledObject(NamedTuple):
         is_crowd: whether it is an area of many objects.
         ring: the polygon as the annotator drew it, if it is one polygon without holes: `[K, (x,
             y)]`. None: there is only the mask.
+        tags: what else is said of it, for formats with tags (Supervisely's).
     """
 
     class_name: str
     mask: np.ndarray
     is_crowd: bool = False
     ring: np.ndarray | None = None
+    tags: Sequence[Any] = ()
 
 
 class LabelledImage(NamedTuple):
@@ -49,6 +51,7 @@ class LabelledImage(NamedTuple):
         path: where the file is.
         height, width: in pixels, as `Dataset.load_image` returns it.
         objects: its objects; those without a pixel are left out.
+        tags: as those of an object.
     """
 
     name: str
@@ -56,6 +59,7 @@ class LabelledImage(NamedTuple):
     height: int
     width: int
     objects: list[LabelledObject]
+    tags: Sequence[Any] = ()
 
 
 def labelled_images(dataset: Dataset) -> Iterator[LabelledImage]:
@@ -75,6 +79,7 @@ def labelled_images(dataset: Dataset) -> Iterator[LabelledImage]:
             height,
             width,
             _objects(dataset, image_id, (height, width)),
+            info.get("tags", ()),
         )
 
 
@@ -132,6 +137,7 @@ def _objects(dataset: Dataset, image_id: int, size: tuple[int, int]) -> list[Lab
             f"{describe_image(dataset, image_id)}: load_rings returned {len(rings)} rings, and "
             f"load_mask {count} masks; there must be one ring or None per mask."
         )
+    tags = dataset.image_info[image_id].get("object_tags", [()] * count)
     masks = cut_masks(np.asarray(masks), size).astype(bool, copy=False)
     return [
         LabelledObject(
@@ -139,6 +145,7 @@ def _objects(dataset: Dataset, image_id: int, size: tuple[int, int]) -> list[Lab
             masks[:, :, i],
             bool(class_ids[i] < 0),
             rings[i],
+            tags[i],
         )
         for i in range(count)
         if masks[:, :, i].any()

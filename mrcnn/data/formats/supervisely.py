@@ -89,14 +89,28 @@ class Drawn(NamedTuple):
         return geometry_to_mask(self.shape, self.geometry, height, width)
 
 
+class ProjectObject(NamedTuple):
+    """An object of a project that is checked.
+
+    Attributes:
+        title: of its class. shape, geometry: what it covers, see `geometry_to_mask`.
+        tags: as the file has them: texts, or objects with `name` and `value`.
+    """
+
+    title: str
+    shape: str
+    geometry: Geometry
+    tags: list[Any]
+
+
 class Annotated(NamedTuple):
     """An image with its checked objects."""
 
     name: str  # dataset and file, "ds/a.png"
     path: Path
     size: tuple[int, int]
-    objects: list[tuple[str, str, Geometry]]  # class, shape, geometry
-    tags: list[str]  # names of the image's tags
+    objects: list[ProjectObject]
+    tags: list[Any]  # as those of an object
 
 
 class SuperviselyDataset(DrawnDataset):
@@ -150,7 +164,7 @@ class SuperviselyDataset(DrawnDataset):
         found.log_outside(path)
         ids = add_classes(self, source, names, path)
         for image in images:
-            objects = [one for one in image.objects if one[0] in ids]
+            objects = [one for one in image.objects if one.title in ids]
             self.add_image(
                 source,
                 image_id=image.name,
@@ -158,13 +172,14 @@ class SuperviselyDataset(DrawnDataset):
                 file_name=image.name,
                 height=image.size[0],
                 width=image.size[1],
-                objects=[[Drawn(shape, geometry)] for _, shape, geometry in objects],
-                class_ids=[ids[name] for name, _, _ in objects],
+                objects=[[Drawn(one.shape, one.geometry)] for one in objects],
+                class_ids=[ids[one.title] for one in objects],
+                object_tags=[one.tags for one in objects],
                 annotation_file=os.fspath(path),
                 tags=image.tags,
                 neutral=[
                     Drawn(shape, geometry)
-                    for name, shape, geometry in image.objects
+                    for name, shape, geometry, _ in image.objects
                     if name == neutral
                 ],
             )
@@ -315,8 +330,9 @@ class ProjectReader:
             if _is_outside(shape, found, *size):
                 self._outside.append(f"{place} ({shape})")
             else:
-                objects.append((found["classTitle"], shape, _geometry(shape, found)))
-        return Annotated(item.name, item.image, size, objects, tag_names(content))
+                title, geometry = found["classTitle"], _geometry(shape, found)
+                objects.append(ProjectObject(title, shape, geometry, _tags(found)))
+        return Annotated(item.name, item.image, size, objects, _tags(content))
 
     def log_outside(self, path: PathLike) -> None:
         """Log the number of objects outside their image."""
@@ -359,14 +375,16 @@ class ProjectReader:
         return next(filter(None, map(_problem_of_polygon, parts)), None)
 
 
-def tag_names(content: dict[str, Any]) -> list[str]:
-    """The names of an image's tags; old files have texts in place of objects."""
+def _tags(content: dict[str, Any]) -> list[Any]:
+    """The tags of an image or an object that have a name."""
     tags = content.get("tags")
-    found = [
-        tag.get("name") if isinstance(tag, dict) else tag
-        for tag in (tags if isinstance(tags, list) else ())
-    ]
-    return [name for name in found if isinstance(name, str)]
+    return [tag for tag in tags if tag_names([tag])] if isinstance(tags, list) else []
+
+
+def tag_names(tags: Iterable[Any]) -> list[str]:
+    """The names of tags; old files have texts in place of objects."""
+    names = (tag.get("name") if isinstance(tag, dict) else tag for tag in tags)
+    return [name for name in names if isinstance(name, str)]
 
 
 def _stated_size(
@@ -571,9 +589,9 @@ def write_supervisely(
     """
     folder = start_folder(folder)
     check_class_names(class_names, folder)
-    write_text(folder / _META, json.dumps(_meta(class_names), ensure_ascii=False, indent=1))
     names: dict[str, FileNames] = {}
     crowds = 0
+    tags: dict[str, dict[str, Any]] = {}
     for image in images:
         dataset = _dataset_folder(image.name)
         # Upper and lower case are one folder for some file systems.
@@ -584,21 +602,36 @@ def write_supervisely(
         crowds += len(image.objects) - len(kept)
         annotation = {
             "description": "",
-            "tags": [],
+            "tags": list(image.tags),
             "size": {"height": image.height, "width": image.width},
             "objects": [_entry(labelled) for labelled in kept],
         }
+        tags |= _described_tags([*image.tags, *(tag for one in kept for tag in one.tags)])
         text = json.dumps(annotation, ensure_ascii=False)
         write_text(folder / dataset / "ann" / f"{stem}{ending}.json", text)
+    meta = _meta(class_names, list(tags.values()))
+    write_text(folder / _META, json.dumps(meta, ensure_ascii=False, indent=1))
     return crowds_left_out(crowds, "Supervisely")
 
 
-def _meta(class_names: Sequence[str]) -> dict[str, Any]:
+def _described_tags(tags: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Tags as `meta.json` describes them, by name: with a value of some kind, or without."""
+    found = {}
+    for tag in tags:
+        (name,) = tag_names([tag])
+        value = tag.get("value") if isinstance(tag, dict) else None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        kind = "none" if value is None else "any_number" if number else "any_string"
+        found[name] = {"name": name, "value_type": kind, "color": colour_of(len(name))}
+    return found
+
+
+def _meta(class_names: Sequence[str], tags: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     classes = [
         {"title": name, "shape": "bitmap", "color": colour_of(number)}
         for number, name in enumerate(class_names)
     ]
-    return {"classes": classes, "tags": [], "projectType": "images"}
+    return {"classes": classes, "tags": list(tags), "projectType": "images"}
 
 
 def colour_of(number: int) -> str:
@@ -622,7 +655,7 @@ def _entry(labelled: LabelledObject) -> Geometry:
     return {
         "description": "",
         "geometryType": "bitmap",
-        "tags": [],
+        "tags": list(labelled.tags),
         "classTitle": labelled.class_name,
         "bitmap": {"data": encode_bitmap(cut), "origin": [int(columns[0]), int(rows[0])]},
     }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from mrcnn.data.convert import convert
 from mrcnn.data.formats.objects import LabelledObject, class_names, labelled_images
 from mrcnn.data.formats.supervisely import (
     SuperviselyDataset,
@@ -22,6 +23,7 @@ from mrcnn.data.formats.supervisely import (
     geometry_to_mask,
     is_supervisely,
     read_meta,
+    tag_names,
     write_supervisely,
 )
 from tests.data.formats.labelled import (
@@ -31,6 +33,7 @@ from tests.data.formats.labelled import (
     without_crowds,
     write_images,
 )
+from tests.supervisely import projects
 
 HEIGHT, WIDTH = 8, 10
 CLASSES = [("lemon", "polygon"), ("kiwi", "bitmap"), ("box", "rectangle"), ("thing", "any")]
@@ -748,3 +751,26 @@ def test_nothing_is_written_over(tmp_path):
 def test_class_names_that_are_not_written(tmp_path, names):
     with pytest.raises(ValueError, match="class name|is there twice"):
         write_supervisely([], names, tmp_path / "new")
+
+
+def test_tags_of_images_and_objects_come_back(tmp_path):
+    project = tmp_path / "project"
+    projects.write_meta(project, {"pear": "bitmap"})
+    one = projects.bitmap("pear", projects.box_mask((64, 64), 3, 4, 20, 30))
+    one["tags"] = [{"name": "sure", "value": 0.5}, "old", {"no": "name"}]
+    projects.write_image(project / "ds", "a.png", [one], ["train"])
+    dataset = SuperviselyDataset()
+    dataset.load_supervisely(project)
+    dataset.prepare()
+    assert tag_names(dataset.image_info[0]["tags"]) == ["train"]
+    assert tag_names(dataset.image_info[0]["object_tags"][0]) == ["sure", "old"]
+    convert(project, tmp_path / "again", "supervisely")
+    content = json.loads((tmp_path / "again" / "ds" / "ann" / "a.png.json").read_text())
+    assert content["tags"] == [{"name": "train", "value": None}]
+    assert content["objects"][0]["tags"] == [{"name": "sure", "value": 0.5}, "old"]
+    meta = json.loads((tmp_path / "again" / "meta.json").read_text())
+    assert {tag["name"]: tag["value_type"] for tag in meta["tags"]} == {
+        "train": "none",
+        "sure": "any_number",
+        "old": "none",
+    }
