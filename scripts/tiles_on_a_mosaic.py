@@ -14,22 +14,22 @@ import argparse
 import contextlib
 import io
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from mrcnn.data.formats.find import open_labels
-from mrcnn.data.image import resize_image, resize_mask
-from mrcnn.geometry.masks import Patch
-from mrcnn.geometry.rle import patch_rle
-from mrcnn.mask_rcnn import MaskRCNN
-from mrcnn.tiles import detect_tiled
-from mrcnn.training.trained import open_trained
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from mrcnn.data.formats.find import open_labels  # noqa: E402
+from mrcnn.data.image import resize_image, resize_mask  # noqa: E402
+from mrcnn.geometry.masks import Patch  # noqa: E402
+from mrcnn.geometry.rle import patch_rle  # noqa: E402
 
 # Far more than the mosaic has: COCO's own 100 objects per image would hide most of them.
 MOST_OBJECTS = 5000
@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--picture", help="also write the mosaic with the objects of the last size")
     arguments = parser.parse_args()
+    # Keras takes seconds to load, so help and wrong arguments come first.
+    from mrcnn.training.trained import open_trained
+
     trained = open_trained(arguments.run)
     side = trained.config.IMAGE_MAX_DIM
     mosaic, truth = make_mosaic(open_labels(arguments.data), side)
@@ -96,6 +99,9 @@ def measure(
     trained: Any, mosaic: np.ndarray, truth: list[dict[str, Any]], tile: int, overlap: int
 ) -> tuple[str, dict[str, Any]]:
     """A row of the table, and what was found."""
+    from mrcnn.mask_rcnn import MaskRCNN
+    from mrcnn.tiles import detect_tiled
+
     config = trained.config.for_detection()
     config.IMAGES_PER_GPU = 1
     config.IMAGE_RESIZE_MODE = "square"
@@ -125,6 +131,9 @@ def average_precision(
     truth: list[dict[str, Any]], found: dict[str, Any], shape: tuple[int, ...]
 ) -> tuple[float, float]:
     """AP over IoU 0.5 to 0.95 and AP at 0.5, of masks."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     coco = COCO()
     coco.dataset = {
         "images": [{"id": 1, "height": shape[0], "width": shape[1]}],
