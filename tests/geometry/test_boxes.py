@@ -113,6 +113,36 @@ def test_every_image_of_a_batch_may_have_its_own_size():
     np.testing.assert_array_equal(pixels[0], np.around(boxes[0]))
 
 
+def boxes_and_mask(seed):
+    """Boxes in and around two masks of 9x13 pixels, with sides of any length and fraction."""
+    rng = np.random.default_rng(seed)
+    low = rng.integers(-6, 28, (2, 7, 2)) / 2
+    boxes = np.concatenate([low, low + rng.integers(0, 18, (2, 7, 2)) / 2], axis=2)
+    return boxes.astype(np.float32), rng.random((2, 9, 13)) < 0.3
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_the_share_of_a_box_is_that_of_the_pixels_that_it_touches(seed):
+    boxes, mask = boxes_and_mask(seed)
+    shares = B.covered_share(boxes, mask)
+    for image, row in np.ndindex(2, 7):
+        y1, x1, y2, x2 = boxes[image, row]
+        top, left = max(int(np.floor(y1)), 0), max(int(np.floor(x1)), 0)
+        bottom, right = max(int(np.ceil(y2)), 0), max(int(np.ceil(x2)), 0)
+        part = mask[image, top:bottom, left:right]
+        assert shares[image, row] == pytest.approx(part.mean() if part.size else 0)
+
+
+def test_the_share_of_a_box_of_tensors():
+    boxes, mask = boxes_and_mask(3)
+    shares = B.covered_share(ops.convert_to_tensor(boxes), ops.convert_to_tensor(mask))
+    assert ops.is_tensor(shares)
+    wanted = B.covered_share(boxes, mask)
+    assert wanted.dtype == np.float32 and wanted.any()
+    np.testing.assert_allclose(ops.convert_to_numpy(shares), wanted, rtol=1e-6)
+
+
 # ---- Properties --------------------------------------------------------------------------------
 
 

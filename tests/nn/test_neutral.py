@@ -1,11 +1,8 @@
 """Neutral pixels: the two layers of the graph against plain NumPy."""
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mrcnn.geometry.boxes import covered_share, norm_boxes
+from mrcnn.geometry.boxes import norm_boxes
 from mrcnn.nn.neutral import CountedPixels, WithoutNeutral
 from tests.layer_contract import check_layer
 
@@ -43,17 +40,3 @@ def test_neutral_pixels_of_a_mask_do_not_count():
     assert counts[0, 0].all() and counts[0, 2].all() and not counts[0, 3].any()
     # Rows 10 to 31 in ten samples: the last one lies on row 30.
     assert counts[0, 1, :9].all() and not counts[0, 1, 9].any()
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=50)
-def test_the_share_of_a_box_is_that_of_its_pixels(seed):
-    rng = np.random.default_rng(seed)
-    mask = rng.random((2, 9, 13)) < 0.3
-    low = rng.integers(-3, 12, (2, 7, 2))
-    boxes = np.concatenate([low, low + rng.integers(0, 9, (2, 7, 2))], axis=2).astype(np.float32)
-    shares = covered_share(boxes, mask)
-    for image, row in np.ndindex(2, 7):
-        y1, x1, y2, x2 = np.maximum(boxes[image, row].astype(int), 0)
-        part = mask[image, y1:y2, x1:x2]
-        assert shares[image, row] == pytest.approx(part.mean() if part.size else 0)
