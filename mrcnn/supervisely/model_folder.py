@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from mrcnn.config import Config
 from mrcnn.files import folder_beside, read_json, write_text
 from mrcnn.messages import listed
+from mrcnn.training.trained import open_trained
 from mrcnn.types import PathLike
 
 CONFIG, WEIGHTS = "config.json", os.path.join("model_weights", "model.h5")
@@ -77,7 +78,8 @@ def open_model_folder(place: PathLike, base: type[Config] = Config) -> ModelFold
     """Find weights, settings and classes; no weight is read.
 
     Args:
-        place: an epoch's folder, its `model.h5`, or the folder of all epochs, whose best is taken.
+        place: an epoch's folder, its `model.h5`, or the folder of all epochs, whose best is taken;
+            or what `open_trained` opens, such as a run of `mrcnn train`.
         base: the Config class that the settings belong to.
 
     Raises:
@@ -87,9 +89,7 @@ def open_model_folder(place: PathLike, base: type[Config] = Config) -> ModelFold
     folder = _folder_of(Path(place))
     path = folder / CONFIG
     if not path.is_file() or not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(
-            f"{os.fspath(place)} is no folder of an epoch, which has {CONFIG} and {WEIGHTS}."
-        )
+        return _of_a_run(place, base)
     content = read_json(path)
     numbers = content.get("class_title_to_idx") if isinstance(content, dict) else None
     if not isinstance(numbers, dict) or sorted(numbers.values(), key=str) != sorted(
@@ -111,8 +111,19 @@ def open_model_folder(place: PathLike, base: type[Config] = Config) -> ModelFold
     )
 
 
+def _of_a_run(place: PathLike, base: type[Config]) -> ModelFolder:
+    try:
+        found = open_trained(place, base=base)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{os.fspath(place)} is no folder of an epoch, which has {CONFIG} and {WEIGHTS}, and "
+            "no run of mrcnn train."
+        ) from error
+    return ModelFolder(found.weights, found.config, found.class_names, {})
+
+
 def _folder_of(place: Path) -> Path:
-    if place.is_file():
+    if place.is_file() and place.name == os.path.basename(WEIGHTS):
         return place.parent.parent
     for best in (place / BEST, place / "epochs" / BEST):
         if best.is_file():

@@ -1,6 +1,7 @@
 """Training on projects: split, classes, neutral pixels, weights, and what an epoch leaves."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +160,10 @@ def test_other_classes_cannot_continue(trained, tmp_path):
         training.load_weights(model, best)
     with pytest.raises(FileNotFoundError, match="is no folder of an epoch"):
         training.load_weights(model, tmp_path)
+
+
+def test_a_run_of_the_command_line_is_a_model_too(trained):
+    training, model, _, _ = trained
+    (checkpoint,) = (path for path in Path(model.log_dir).glob("*.h5"))
+    found = open_model_folder(checkpoint, TinyConfig)
+    assert found.weights == str(checkpoint) and found.titles == training.titles
