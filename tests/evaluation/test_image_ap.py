@@ -83,6 +83,25 @@ def test_score_threshold_leaves_out_by_score_not_by_overlap():
     np.testing.assert_array_equal(pred_match, [0, -1])
 
 
+def test_thresholds_belong_to_what_counts_and_scores_of_zero_do():
+    """An IoU of 0.6 counts by default, and so does any score; a threshold itself is enough."""
+    box, moved = np.array([[0, 0, 10, 10]]), np.array([[0, 0, 10, 6]])
+    truth = box, np.array([1]), filled(box)
+
+    def prediction(score):
+        return moved, np.array([1]), np.array([score]), filled(moved)
+
+    assert compute_ap(*truth, *prediction(0.0))[0] == 1
+    assert compute_ap(*truth, *prediction(0.9), iou_threshold=0.61)[0] == 0
+    _, match, _ = compute_matches(*truth, *prediction(0.5), score_threshold=0.5)
+    assert match.tolist() == [0]
+
+
+def test_recall_without_boxes_has_no_ids():
+    recall, ids = compute_recall(np.zeros((0, 4)), np.array([[0, 0, 10, 10]]), 0.5)
+    assert recall == 0 and ids.shape == (0,)
+
+
 def test_padding_is_left_out():
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]])
     padded = np.concatenate([boxes, np.zeros((3, 4), int)])
