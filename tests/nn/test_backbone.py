@@ -269,3 +269,16 @@ def test_v1_5_saves_and_loads(tmp_path):
 def test_another_v1_5_architecture_is_refused(architecture):
     with pytest.raises(ValueError, match=f"{architecture!r}.*resnet50_v1_5, resnet101_v1_5"):
         resnet_v1_5_graph(keras.Input((64, 64, 3)), architecture)
+
+
+@pytest.mark.parametrize("block", [conv_block, identity_block])
+def test_a_block_has_a_relu_between_its_convolutions_and_after_the_sum(block):
+    """He et al. 2015, figure 5: none between the last convolution and the sum."""
+    image = keras.Input((8, 8, 12))
+    out = block(image, 3, [4, 4, 12], stage=2, block="a", train_bn=False)
+    model = keras.Model(image, out)
+    inner = [model.get_layer(f"res2a_branch{part}").input for part in ("2b", "2c")]
+    last = model.get_layer("bn2a_branch2c").output
+    second, third, before_sum, result = keras.Model(image, [*inner, last, out])(values(1, 8, 8, 12))
+    assert all((np.asarray(x) >= 0).all() for x in (second, third, result))
+    assert (np.asarray(before_sum) < 0).any()

@@ -25,6 +25,13 @@ def test_five_levels_of_one_width():
     }
 
 
+def test_maps_are_smoothed_three_by_three_and_joined_one_by_one():
+    sizes = {layer.name: layer.kernel_size for layer in pyramid().layers if layer.weights}
+    assert {name: size for name, size in sizes.items() if size != (1, 1)} == {
+        f"fpn_p{level}": (3, 3) for level in range(2, 6)
+    }
+
+
 def test_p6_is_every_other_cell_of_p5():
     p5, p6 = pyramid(side=128)([m for m in maps(128)])[3:]
     np.testing.assert_array_equal(p6, p5[:, ::2, ::2])
