@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.loader import BatchLoader, check_same_classes
 from mrcnn.messages import listed
@@ -95,7 +95,6 @@ def fit(
         # Last, so that it shows the values that other callbacks add to an epoch's logs.
         *(_tensorboard(run.log_dir) if is_first else []),
     ]
-    minimise_losses(callbacks)
     try:
         return model.fit(
             train_loader,
@@ -246,18 +245,6 @@ class StopWhereDiverged(keras.callbacks.Callback):
         except (OSError, ValueError):  # a file was removed meanwhile
             return ["unknown"]
         return [describe_image(self.loader.dataset, int(meta[0])) for meta in metas]
-
-
-def minimise_losses(callbacks: Iterable[keras.callbacks.Callback]) -> None:
-    """Tell EarlyStopping and similar callbacks that each of the five losses should fall.
-
-    If a callback has no `mode`, Keras asks the compiled metrics whether the monitored value should
-    rise or fall. The five losses are metrics of the model itself, which Keras does not ask.
-    """
-    for callback in callbacks:
-        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
-        if monitored in LOSS_NAMES and getattr(callback, "mode", None) == "auto":
-            callback.mode = "min"
 
 
 def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:

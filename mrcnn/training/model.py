@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -146,6 +146,8 @@ class TrainingModel(Network):
         """
         if isinstance(x, Iterator):
             kwargs.setdefault("shuffle", False)
+        if isinstance(kwargs.get("callbacks"), (list, tuple)):
+            minimise_losses(kwargs["callbacks"])
         with distribution.data_on(self.distribution):
             return super().fit(
                 _inputs_alone(x), *args, validation_data=_inputs_alone(validation_data), **kwargs
@@ -182,6 +184,18 @@ class TrainingModel(Network):
     ) -> keras.callbacks.History:
         """`fit` under its name in Keras 2; the last three arguments are ignored."""
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, **kwargs)
+
+
+def minimise_losses(callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """Tell EarlyStopping and similar callbacks that each of the five losses should fall.
+
+    If a callback has no `mode`, Keras asks the compiled metrics whether the monitored value should
+    rise or fall. The five losses are metrics of the model itself, which Keras does not ask.
+    """
+    for callback in callbacks:
+        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        if monitored in LOSS_NAMES and getattr(callback, "mode", None) == "auto":
+            callback.mode = "min"
 
 
 def _inputs_alone(data):

@@ -16,7 +16,7 @@ from mrcnn.config import LOSS_NAMES
 from mrcnn.data.loader import BatchLoader
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import compile_model
-from mrcnn.training.loop import minimise_losses
+from mrcnn.training.model import minimise_losses
 from mrcnn.weights.checkpoint import load_random_state
 from tests.tiny import (
     propose_anchors,
@@ -228,6 +228,16 @@ def test_callbacks_of_keras_know_that_less_is_better_for_every_loss(monitor):
     ]
     minimise_losses([*made, keras.callbacks.History()])
     assert [callback.mode for callback in made] == ["min", "min", "min", "max", "auto"]
+
+
+def test_keras_own_fit_knows_it_too(tmp_path, eager):
+    model = training_model(tmp_path, STEPS_PER_EPOCH=1)
+    model.set_trainable("heads", verbose=0)
+    model.compile(1e-3, 0.9)
+    stop = keras.callbacks.EarlyStopping(monitor="mrcnn_mask_loss")
+    loader = BatchLoader(DATA, model.config, steps=1)
+    model.keras_model.fit(loader, epochs=1, callbacks=[stop], shuffle=False, verbose=0)
+    assert stop.mode == "min"
 
 
 def test_early_stopping_on_a_loss_without_mode(tmp_path, eager):
