@@ -10,8 +10,8 @@ otherwise. Views of different windows are compared inside the strip that both wi
    is missing, the object is kept and marked as cut. Windows without overlap share no strip: there,
    pieces on both sides of a seam are joined if they reach it at the same places, so two objects
    that touch there may become one.
-4. A view that nothing confirms is dropped if its centre lies in another window's core, and that
-   window would have seen it better. So one window decides on each place.
+4. A view that nothing confirms is dropped if its centre lies in another window's core, which sees
+   more of it. So one window decides on each place.
 5. What is still found twice goes by the overlap of the masks, over the smaller one. Two objects
    that one window saw side by side are never taken for one.
 
@@ -129,8 +129,8 @@ class _Seen:
         views: in their order.
         touches: `[V, (top, left, bottom, right)]` bool, inner borders that the view touches.
         is_whole: `[V]` bool, whether it touches none.
-        is_left_to_others: `[V]` bool, whether its centre lies in another window's core, and that
-            window sees as much of the object or more.
+        in_core: `[V]` bool, whether its centre lies in the window's own core. If not, a neighbour
+            sees more of the object: the border between the cores is the middle of the strip.
         rank: `[V]`, the place in the order in which whole views are trusted: those with their
             centre in the core first, then by score.
     """
@@ -145,25 +145,10 @@ class _Seen:
         self.is_whole = ~self.touches.any(axis=1)
         cores = np.array([view.window.core for view in views])
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        in_core = ((cores[:, :2] <= centres) & (centres < cores[:, 2:])).all(axis=1)
-        self.is_left_to_others = ~in_core & ~(
-            self.is_whole & _would_be_cut(boxes, borders, cores, margin)
-        )
+        self.in_core = ((cores[:, :2] <= centres) & (centres < cores[:, 2:])).all(axis=1)
         scores = np.array([view.score for view in views])
         self.rank = np.empty(len(views), int)
-        self.rank[np.lexsort((-scores, ~in_core))] = np.arange(len(views))
-
-
-def _would_be_cut(
-    boxes: np.ndarray, borders: np.ndarray, cores: np.ndarray, margin: int
-) -> np.ndarray:
-    """`[V]` bool: whether a border of the window whose core has the centre would cut the view."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    # The core ends in the middle of the strip, so the neighbour begins as far before it.
-    starts, ends = 2 * cores[:, 2:] - borders[:, 2:], 2 * cores[:, :2] - borders[:, :2]
-    is_after = (centres >= cores[:, 2:]) & (boxes[:, :2] - starts <= margin)
-    is_before = (centres < cores[:, :2]) & (ends - boxes[:, 2:] <= margin)
-    return (is_after | is_before).any(axis=1)
+        self.rank[np.lexsort((-scores, ~self.in_core))] = np.arange(len(views))
 
 
 class _Pairs(NamedTuple):
@@ -345,7 +330,7 @@ def _whole(seen: _Seen, absorbed_by: np.ndarray) -> Iterator[_Group]:
         windows.setdefault(taken, set()).add(seen.views[view].window.box)
     for view in np.flatnonzero(seen.is_whole & (absorbed_by == np.arange(len(absorbed_by)))):
         by = frozenset(windows[int(view)])
-        if len(by) > 1 or not seen.is_left_to_others[view]:
+        if len(by) > 1 or seen.in_core[view]:
             yield _Group((0, int(seen.rank[view])), [seen.views[view]], by, False)
 
 
@@ -368,7 +353,7 @@ def _joined_pieces(seen: _Seen, pairs: _Pairs, absorbed_by: np.ndarray) -> Itera
         groups.setdefault(int(labels[view]), []).append(int(view))
     for members in groups.values():
         views = [seen.views[view] for view in members]
-        if seen.is_left_to_others[members].all() and not _is_in_a_core(views):
+        if not seen.in_core[members].any() and not _is_in_a_core(views):
             continue
         is_cut = any(
             _goes_on_unseen(seen.views[view], side, views)

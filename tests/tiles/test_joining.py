@@ -8,7 +8,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.tiles import join
+from mrcnn.geometry.masks import Patch
+from mrcnn.tiles import join, view_of, windows_of
 from tests.tiles import scenes
 
 SHAPE = (90, 110)
@@ -169,6 +170,55 @@ def test_a_network_that_errs_by_pixels_finds_each_object_once(seed):
 
     joined = join(scenes.views(objects, SHAPE, WINDOW, OVERLAP, noise))
     assert len(joined) == len(objects)
+
+
+# Two windows that share the columns 40 to 60; their cores meet at 50.
+(PAIR,) = windows_of(40, 100, (40, 60), (0, 20))
+
+
+def saw(which, left, right, score=0.9, windows=PAIR):
+    """A view of columns `left` to `right`, 8 rows high."""
+    pixels = np.ones((8, right - left), bool)
+    return view_of(windows[which], 1, score, Patch(pixels, 16, left), (40, 100))
+
+
+def columns(*views):
+    """What is joined: left and right, and whether it is cut."""
+    return sorted((one.box[1], one.box[3], one.is_cut) for one in join(views))
+
+
+@pytest.mark.parametrize(
+    ("views", "wanted"),
+    [
+        # Nobody but the window whose core it is not in saw it.
+        ([saw(0, 51, 57)], []),
+        ([saw(1, 43, 49)], []),
+        ([saw(0, 43, 49)], [(43, 49, False)]),
+        # Both saw it, each in the other's core; each in its own: the better view is taken.
+        ([saw(0, 47, 55), saw(1, 45, 53, 0.8)], [(47, 55, False)]),
+        ([saw(0, 44, 54, 0.8), saw(1, 46, 56)], [(46, 56, False)]),
+        # A whole view covers most of the piece, or little of it.
+        ([saw(0, 30, 48), saw(1, 40, 52)], [(30, 48, False)]),
+        ([saw(0, 30, 48), saw(1, 40, 70)], [(30, 48, False), (40, 70, True)]),
+        # A piece that hides a whole object, of which the other window saw nothing.
+        ([saw(0, 42, 48), saw(1, 40, 70)], [(42, 48, False)]),
+        # Pieces of one object; pieces that share less than half of the strip.
+        ([saw(0, 20, 60), saw(1, 40, 80)], [(20, 80, False)]),
+        ([saw(0, 20, 59), saw(1, 41, 80)], [(20, 80, False)]),
+    ],
+)
+def test_what_two_windows_saw(views, wanted):
+    assert columns(*views) == wanted
+    assert columns(*views[::-1]) == wanted
+
+
+@pytest.mark.parametrize(("left", "right"), [(50, 50), (48, 52), (50, 52)])
+def test_pieces_that_end_before_a_seam_without_overlap_are_joined(left, right):
+    (windows,) = windows_of(40, 100, (40, 50), (0, 0))
+    views = saw(0, 30, left, windows=windows), saw(1, right, 70, windows=windows)
+    assert columns(*views) == [(30, 70, False)]
+    apart = saw(0, 30, 46, windows=windows), saw(1, 54, 70, windows=windows)
+    assert columns(*apart) == [(30, 46, False), (54, 70, False)]
 
 
 def test_scores_are_those_of_the_whole_view_or_the_best_piece():
