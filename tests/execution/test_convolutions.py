@@ -7,7 +7,7 @@ from keras import ops
 from mrcnn import backend
 from tests.execution.graphs import random_images
 
-SHAPES = [(1, 8, 8, 3), (1, 6, 5, 2), (1, 7, 8, 3), (2, 8, 8, 3), (1, 2, 1, 4)]
+SHAPES = [(1, 8, 8, 3), (1, 6, 5, 2), (1, 7, 8, 3), (1, 9, 4, 2), (2, 8, 8, 3), (1, 2, 1, 4)]
 
 
 CONVOLUTIONS = [
