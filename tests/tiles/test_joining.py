@@ -197,6 +197,8 @@ def columns(*views):
         # Both saw it, each in the other's core; each in its own: the better view is taken.
         ([saw(0, 47, 55), saw(1, 45, 53, 0.8)], [(47, 55, False)]),
         ([saw(0, 44, 54, 0.8), saw(1, 46, 56)], [(46, 56, False)]),
+        # The window whose core it is in is trusted, whatever the scores.
+        ([saw(0, 44, 54, 0.5), saw(1, 45, 53)], [(44, 54, False)]),
         # A whole view covers most of the piece, or little of it.
         ([saw(0, 30, 48), saw(1, 40, 52)], [(30, 48, False)]),
         ([saw(0, 30, 48), saw(1, 40, 70)], [(30, 48, False), (40, 70, True)]),
