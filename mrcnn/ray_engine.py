@@ -27,14 +27,10 @@ import keras
 import numpy as np
 
 from mrcnn.config import Config
-from mrcnn.data.windowed_images import (
-    import_extra,
-    open_windows,
-    range_of_windows,
-    reader_of_rgb,
-)
+from mrcnn.data.windowed_images import open_windows, range_of_windows, reader_of_rgb
 from mrcnn.detection.folder import Classes, detect_pictures
 from mrcnn.detection.pictures import Input, Picture, picture_of_file
+from mrcnn.extras import import_extra
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.tiles import Tiling, window_name
 from mrcnn.training.trained import Trained

@@ -16,19 +16,13 @@ from mrcnn.detection.pictures import find_inputs, pictures_of
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import trained
 from mrcnn.training.trained import open_trained
+from tests.ray_warnings import RAY_WARNINGS
 from tests.slim import seed_weights
 from tests.tiny import TinyConfig
 
 ray_engine = pytest.importorskip("mrcnn.ray_engine")
 pytest.importorskip("ray")
-# Ray 2.60 leaves sockets and files of its own to the garbage collector.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, *RAY_WARNINGS]
 IMAGES = 30
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 import threading
@@ -25,6 +24,7 @@ from mrcnn.data.decoders import Refusal, pixel_limit
 from mrcnn.data.image_files import grey_or_rgb, read_values, say_range_once
 from mrcnn.data.tiff_files import is_tiff, open_tiff_page
 from mrcnn.data.value_range import Statistics, range_of, statistics_of, to_8_bits
+from mrcnn.extras import import_extra
 from mrcnn.types import PathLike
 
 # Whole-slide images that OpenSlide knows.
@@ -188,11 +188,8 @@ def _open_raster(path: str, files: contextlib.ExitStack) -> WindowedImage:
         source = files.enter_context(rasterio.open(path, driver="GTiff"))
     except rasterio.errors.RasterioError as error:
         raise OSError(f"{path} cannot be read as a raster: {error}") from error
-    bands = [int(band) for band in source.indexes[:_MOST_CHANNELS]]
-    # More bands are of a satellite: the first three are shown.
-    bands = bands[:3] if source.count not in (1, 2, 4) else bands
-    bands = bands[:1] if len(bands) == 2 else bands
-
+    # Grey and RGB, with or without alpha; of the many bands of a satellite the first three.
+    bands = list(range(1, {1: 1, 2: 1, 4: 4}.get(source.count, 3) + 1))
     lock = threading.Lock()  # a dataset of GDAL serves one thread
 
     def window(box: Box) -> Any:
@@ -280,17 +277,6 @@ def _without_single_axes(array: Any) -> Any:
         return array
     kept = tuple(axis for axis, side in enumerate(array.shape) if side > 1)
     return _SingleAxes(array, tuple(array.shape[axis] for axis in kept), kept)
-
-
-def import_extra(module: str, use: str, extra: str) -> Any:
-    """An optional library.
-
-    Raises:
-        ImportError: it is not installed; the message says how to install it.
-    """
-    if importlib.util.find_spec(module) is None:
-        raise ImportError(f'{use}: pip install "mask-rcnn-keras3[{extra}]".')
-    return importlib.import_module(module)
 
 
 # ---- As the network sees it ----------------------------------------------------------------------

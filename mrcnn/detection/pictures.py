@@ -9,6 +9,7 @@ A page is named `scan.tif#0001`, a frame `clip.mp4#000001`; both count from 1.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -27,6 +28,7 @@ from mrcnn.data.windowed_images import (
     WindowedImage,
     open_windows,
     reader_of_rgb,
+    windows_of_array,
 )
 from mrcnn.detection.image_names import as_text, image_names
 from mrcnn.types import PathLike
@@ -48,6 +50,13 @@ class Picture(NamedTuple):
     read: Callable[[], np.ndarray]
     open: Callable[[], AbstractContextManager[WindowedImage]] | None = None
     video: Video | None = None
+
+
+def open_picture(picture: Picture) -> AbstractContextManager[WindowedImage]:
+    """Open a picture to read its stored numbers by windows; a frame of a video is in memory."""
+    if picture.open is not None:
+        return picture.open()
+    return contextlib.nullcontext(windows_of_array(picture.read(), picture.name))
 
 
 class Video(NamedTuple):

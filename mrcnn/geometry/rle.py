@@ -44,8 +44,9 @@ def patch_rle(patch: Patch, image_shape: Shape) -> dict[str, Any]:
     """
     height = int(image_shape[0])
     # Run lengths go down the columns.
-    columns = np.pad(patch.pixels.T.astype(np.int8), ((0, 0), (1, 1)))
-    column, row = np.nonzero(np.diff(columns, axis=1))
+    columns = np.pad(patch.pixels.T, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(columns[:, 1:] != columns[:, :-1])
+    column, row = np.divmod(edges, len(patch.pixels) + 1)
     changes = (column + patch.left) * height + row + patch.top
     return _from_runs(changes[::2], changes[1::2], image_shape)
 

@@ -8,7 +8,6 @@ Letters: H and W an image's height and width.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -21,8 +20,8 @@ import numpy as np
 
 from mrcnn.data.formats.data_folders import safe_name
 from mrcnn.data.formats.outlines import Outline, outlines
-from mrcnn.data.windowed_images import Box, WindowedImage, windows_of_array
-from mrcnn.detection.pictures import Picture, Video
+from mrcnn.data.windowed_images import Box, WindowedImage
+from mrcnn.detection.pictures import Picture, Video, open_picture
 from mrcnn.geometry.masks import Patch
 from mrcnn.geometry.rle import rle_part, rle_patch
 from mrcnn.types import PathLike
@@ -95,13 +94,6 @@ class FoundImage(NamedTuple):
     video: Video | None = None
 
 
-def every(patch: Patch, step: int) -> Patch:
-    """A mask as a smaller image shows it, that has each `step`-th pixel of each `step`-th row."""
-    top, left = -(-patch.top // step), -(-patch.left // step)
-    pixels = patch.pixels[top * step - patch.top :: step, left * step - patch.left :: step]
-    return Patch(pixels, top, left)
-
-
 # Writes one image; the context makes the format's files complete.
 Add = Callable[[FoundImage], None]
 Writer = Callable[[PathLike], AbstractContextManager[Add]]
@@ -149,13 +141,9 @@ def _found(number: int, picture: Picture, stem: str, result: dict[str, Any]) -> 
             for one in result["detections"]
         ],
         picture.read,
-        picture.open or functools.partial(_whole, picture),
+        functools.partial(open_picture, picture),
         picture.video,
     )
-
-
-def _whole(picture: Picture) -> AbstractContextManager[WindowedImage]:
-    return contextlib.nullcontext(windows_of_array(picture.read(), picture.name))
 
 
 def _places(jsonl: PathLike) -> dict[str, int]:

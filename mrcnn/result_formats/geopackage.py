@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from mrcnn.data.windowed_images import import_extra
+from mrcnn.extras import import_extra
 from mrcnn.files import written_beside
 from mrcnn.result_formats.found import Add, FoundImage, FoundObject
 from mrcnn.result_formats.georeferenced import (

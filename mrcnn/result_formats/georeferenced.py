@@ -9,7 +9,8 @@ import numpy as np
 import shapely
 
 from mrcnn.data.formats.outlines import Outline, outlines
-from mrcnn.data.windowed_images import Georeference, WindowedImage, import_extra
+from mrcnn.data.windowed_images import Georeference, WindowedImage
+from mrcnn.extras import import_extra
 from mrcnn.result_formats.found import FoundObject
 from mrcnn.result_formats.label_windows import LARGE
 

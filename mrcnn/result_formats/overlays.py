@@ -15,7 +15,7 @@ from mrcnn.data.windowed_images import reader_of_rgb
 from mrcnn.detection.pictures import Video
 from mrcnn.files import written_beside
 from mrcnn.result_formats.colours import colour_of
-from mrcnn.result_formats.found import Add, FoundImage, every
+from mrcnn.result_formats.found import Add, FoundImage
 from mrcnn.types import PathLike
 
 _FILL = 0.35
@@ -81,19 +81,20 @@ def draw(image: FoundImage, enlarge: bool = True) -> np.ndarray:
     for number, one in numbered:
         # Neighbours can be told apart; in a video, colours that change would flicker.
         colour = colour_of(number if image.video is None else one.category_id)
-        patch = every(one.patch(), step)
-        mask = patch.pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+        x, y, width, height = one.bbox
+        y1, x1, y2, x2 = (-(-side // step) for side in (y, x, y + height, x + width))
+        mask = one.part((y1, x1, y2, x2), step).repeat(factor, axis=0).repeat(factor, axis=1)
         if not mask.size:
             continue
-        top, left = factor * patch.top, factor * patch.left
+        top, left = factor * y1, factor * x1
         inside = drawn[top : top + mask.shape[0], left : left + mask.shape[1]]
         inside[mask] = np.rint((1 - _FILL) * inside[mask] + _FILL * np.array(colour))
         lines, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(left, top)
         )
         cv2.drawContours(drawn, lines, -1, colour, 1)
-        x, y = (factor * (side // step) for side in one.bbox[:2])
-        captions.append((f"{one.class_name} {one.score:.2f}", x, y))
+        caption = f"{one.class_name} {one.score:.2f}"
+        captions.append((caption, factor * (x // step), factor * (y // step)))
     if len(captions) <= _MOST_CAPTIONS:
         for text, x, y in captions:
             _write_caption(drawn, text, x, y)

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from mrcnn.data.windowed_images import import_extra
+from mrcnn.extras import import_extra
 from mrcnn.files import read_json
 from mrcnn.messages import did_you_mean, listed, shortened
 from mrcnn.types import PathLike

@@ -37,9 +37,10 @@ from mrcnn.supervisely.model_folder import (
     write_model_folder,
 )
 from mrcnn.supervisely.schemas import CONTINUE, Settings
+from mrcnn.training.trained import weights_at
 from mrcnn.types import PathLike
 from mrcnn.weights.layers import CLASS_LAYERS
-from mrcnn.weights.start import coco_weights_path, load_start_weights
+from mrcnn.weights.start import load_start_weights
 
 if TYPE_CHECKING:  # `mask_rcnn` knows nothing of this room
     from mrcnn.mask_rcnn import MaskRCNN
@@ -88,12 +89,13 @@ class Training:
             model.load_weights(found.weights, by_name=True)
             self.say(f"Continuing the training of {found.weights}: all layers are loaded")
             return
-        if os.path.isdir(start) or os.path.isfile(start):
-            path = open_model_folder(start).weights if os.path.isdir(start) else start
-            model.load_weights(path, by_name=True, exclude=list(CLASS_LAYERS))
-        elif load_start_weights(model, start, coco_weights_path()) is None:
-            self.say("Training from random weights")
+        if start in ("random", "imagenet"):
+            load_start_weights(model, start)
+            has = "random weights" if start == "random" else "ImageNet's weights in the backbone"
+            self.say(f"Training begins with {has}")
             return
+        path = open_model_folder(start).weights if os.path.isdir(start) else weights_at(start)
+        model.load_weights(path, by_name=True, exclude=list(CLASS_LAYERS))
         self.say(
             f"Transfer learning from {os.fspath(start)}: all layers are loaded but those of the "
             f"classes, {', '.join(CLASS_LAYERS)}"

@@ -13,7 +13,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from mrcnn.data.windowed_images import (
     windows_of_array,
 )
 from mrcnn.detection.folder import Classes, check_detection, detect_pictures
-from mrcnn.detection.pictures import Picture
+from mrcnn.detection.pictures import Picture, open_picture
 from mrcnn.geometry.masks import Patch
 from mrcnn.geometry.rle import rle_patch
 from mrcnn.tiles.joining import Joined, View, join, view_of
@@ -141,7 +140,7 @@ def detect_picture_tiled(
         moved: called with the number of windows done and of all.
     """
     try:
-        with windows_of_picture(picture) as image:
+        with open_picture(picture) as image:
             results = detect_in_windows(
                 model, image, picture.name, tiling, classes, earlier, keep, moved
             )
@@ -156,13 +155,6 @@ def detect_picture_tiled(
         "height": height,
         "detections": [_as_result(one, names[one.class_id]) for one in joined],
     }
-
-
-def windows_of_picture(picture: Picture) -> AbstractContextManager[WindowedImage]:
-    """Open a picture to read it by windows; a frame of a video is in memory."""
-    if picture.open is not None:
-        return picture.open()
-    return contextlib.nullcontext(windows_of_array(picture.read(), picture.name))
 
 
 def _as_result(one: Joined, name: str) -> dict[str, Any]:

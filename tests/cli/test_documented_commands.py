@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import rasterio
 import tifffile
 
 from mrcnn.cli.main import VERBS, main
@@ -16,20 +15,15 @@ from mrcnn.data.videos import video_writer
 from mrcnn.mask_rcnn import MaskRCNN
 from tests.cli.test_verbs import tiny as tiny
 from tests.cli.test_verbs import write_labels
+from tests.rasters import write_raster
+from tests.ray_warnings import RAY_WARNINGS
 from tests.tiny import TinyConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/command_line.md", "docs/tiles.md")
 RUN = re.compile(r"logs/[a-z]+\d{8}T\d{4}")
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray 2.60 uses names of its own that it has replaced, and leaves sockets to the collector.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, *RAY_WARNINGS]
 
 
 def commands():
@@ -70,18 +64,7 @@ def here(tiny, tmp_path_factory):
         tifffile.imwrite(folder / name, slide, photometric="rgb", tile=(64, 64))
     (folder / "scans").mkdir()
     tifffile.imwrite(folder / "scans" / "a.tif", slide, photometric="rgb")
-    with rasterio.open(
-        folder / "field.tif",
-        "w",
-        driver="GTiff",
-        height=96,
-        width=96,
-        count=3,
-        dtype="uint8",
-        crs="EPSG:32633",
-        transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000),
-    ) as raster:
-        raster.write(np.moveaxis(slide, -1, 0))
+    write_raster(folder / "field.tif", slide)
     with video_writer(folder / "clip.mp4", 10.0) as add:
         for shade in (20, 90):
             add(np.full((64, 64, 3), shade, np.uint8))

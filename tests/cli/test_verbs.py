@@ -17,6 +17,7 @@ from mrcnn.data.formats.find import FORMATS
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from mrcnn.result_formats.write import RESULT_FORMATS
 from tests.cli.tiny_verbs import use_the_tiny_network
+from tests.rasters import write_raster
 from tests.tiny import CLASSES, random_rectangles
 
 
@@ -218,19 +219,8 @@ def test_tiles_that_cannot_be(trained_run, run, tmp_path, words, message):
 def test_objects_of_a_raster_are_on_the_map(trained_run, run, tmp_path):
     pyogrio, rasterio = map(pytest.importorskip, ("pyogrio", "rasterio"))
     folder, _, _ = trained_run
-    pixels = np.random.default_rng(0).integers(0, 255, (3, 90, 100)).astype(np.uint8)
-    with rasterio.open(
-        tmp_path / "field.tif",
-        "w",
-        driver="GTiff",
-        height=90,
-        width=100,
-        count=3,
-        dtype="uint8",
-        crs="EPSG:32633",
-        transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000),
-    ) as raster:
-        raster.write(pixels)
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 100, 3)).astype(np.uint8)
+    write_raster(tmp_path / "field.tif", pixels)
     words = ["detect", folder, tmp_path / "field.tif", "--output", tmp_path / "out"]
     status, _, _ = run(*words, "--min-score", 0, "--save", "json,gpkg,wgs84,geotiff,ome")
     found = json.loads((tmp_path / "out" / "detections.json").read_text())

@@ -23,6 +23,7 @@ from mrcnn.result_formats.georeferenced import (
 from mrcnn.result_formats.geotiff import write_geotiffs
 from mrcnn.result_formats.wgs84 import in_degrees, write_wgs84
 from mrcnn.result_formats.write import check_formats, check_pictures, write_results
+from tests.rasters import write_raster
 from tests.result_formats.found_images import PLACE, SIZE, box, found_image, found_object, write
 
 pyogrio = pytest.importorskip("pyogrio")
@@ -35,19 +36,9 @@ TURNED = (0.4, 0.3, 500_000.0, 0.3, -0.4, 5_000_000.0)
 MAPS = ["gpkg", "wgs84", "geotiff"]
 
 
-def write_raster(path, crs="EPSG:32633", transform=PLACE.transform, size=SIZE):
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=size[0],
-        width=size[1],
-        count=1,
-        dtype="uint8",
-        crs=crs,
-        transform=rasterio.Affine(*transform),
-    ) as raster:
-        raster.write(np.full((1, *size), 7, np.uint8))
+def blank_raster(path, crs="EPSG:32633", transform=PLACE.transform, size=SIZE):
+    """A raster of one grey."""
+    write_raster(path, np.full(size, 7, np.uint8), crs, transform)
 
 
 def image_of(path, *objects, size=SIZE):
@@ -78,7 +69,7 @@ def rasterized(polygon, transform=(1, 0, 0, 0, 1, 0)):
 
 @pytest.mark.parametrize("transform", [PLACE.transform, TURNED, (2, 0, 10, 0, 3, 20)])
 def test_a_geopackage_of_a_raster(tmp_path, transform):
-    write_raster(tmp_path / "field.tif", transform=transform)
+    blank_raster(tmp_path / "field.tif", transform=transform)
     objects = [found_object(BOX, "Größe", 0.9), found_object(RING, "b", 0.5)]
     objects += [found_object(PARTS, "b", 0.25)._replace(is_cut=True)]
     write(write_geopackages, tmp_path, image_of(tmp_path / "field.tif", *objects))
@@ -186,7 +177,7 @@ def test_known_places_in_degrees():
 
 @pytest.mark.parametrize("transform", [PLACE.transform, TURNED, (0.5, 0, 500_000, 0, 0.5, 5e6)])
 def test_geojson_in_longitude_and_latitude(tmp_path, transform):
-    write_raster(tmp_path / "field.tif", transform=transform)
+    blank_raster(tmp_path / "field.tif", transform=transform)
     objects = [found_object(BOX, "Größe"), found_object(RING), found_object(PARTS)]
     write(write_wgs84, tmp_path, image_of(tmp_path / "field.tif", *objects))
     features = read_geojson(tmp_path / "wgs84" / "field.geojson")
@@ -210,7 +201,7 @@ def test_geojson_in_longitude_and_latitude(tmp_path, transform):
 
 def test_a_raster_in_degrees_stays_as_it_is(tmp_path):
     """Degrees have latitude first in EPSG's book, and longitude first in rasters and GeoJSON."""
-    write_raster(tmp_path / "a.tif", "EPSG:4326", (0.25, 0, 7, 0, -0.25, 50))
+    blank_raster(tmp_path / "a.tif", "EPSG:4326", (0.25, 0, 7, 0, -0.25, 50))
     write(write_wgs84, tmp_path, image_of(tmp_path / "a.tif", found_object(BOX)))
     (one,) = read_geojson(tmp_path / "wgs84" / "a.geojson")
     assert shapely.geometry.shape(one["geometry"]).bounds == (7.75, 48, 10.25, 49.5)
@@ -225,7 +216,7 @@ def test_a_polygon_across_the_180th_meridian_is_cut(tmp_path, crs, left):
         transform = (0.5 * degree, 0, 27.5 * degree, 0, -0.5 * degree, 5 * degree)
     else:
         transform = (0.5, 0, left, 0, -0.5, 5)
-    write_raster(tmp_path / "a.tif", crs, transform)
+    blank_raster(tmp_path / "a.tif", crs, transform)
     west_and_east = [found_object(box(2, 0, 6, 4)), found_object(box(2, 6, 6, 9))]
     across = found_object(box(2, 3, 8, 13) & ~box(4, 4, 6, 6))
     write(write_wgs84, tmp_path, image_of(tmp_path / "a.tif", *west_and_east, across))
@@ -254,7 +245,7 @@ def test_geojson_without_objects_and_with_a_mask_without_pixels(tmp_path, monkey
 
 
 def test_a_place_without_longitude_and_latitude(tmp_path):
-    write_raster(tmp_path / "a.tif", transform=(1e9, 0, 1e12, 0, -1e9, 1e12))
+    blank_raster(tmp_path / "a.tif", transform=(1e9, 0, 1e12, 0, -1e9, 1e12))
     image = image_of(tmp_path / "a.tif", found_object(BOX))
     with pytest.raises(ValueError, match=r"a\.tif lies where its .* has no longitude"):
         write(write_wgs84, tmp_path, image)
@@ -266,7 +257,7 @@ def test_a_place_without_longitude_and_latitude(tmp_path):
 
 def without_crs(folder):
     path = folder / "nowhere.tif"
-    write_raster(path, crs=None)
+    blank_raster(path, crs=None)
     return path
 
 
@@ -293,7 +284,7 @@ def test_an_image_that_lies_nowhere(tmp_path, name, make, message):
 
 @pytest.mark.parametrize("name", MAPS)
 def test_it_is_said_before_detection(tmp_path, name):
-    write_raster(tmp_path / "field.tif")
+    blank_raster(tmp_path / "field.tif")
     (tmp_path / "broken.tif").write_bytes(b"II*\0 and no more")
     good = list(pictures_of(find_inputs([tmp_path / "field.tif", tmp_path / "broken.tif"])))
     check_pictures(good, [name])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mrcnn.mask_rcnn import MaskRCNN
+from mrcnn.supervisely import training as training_module
 from mrcnn.supervisely.model_folder import open_model_folder
 from mrcnn.supervisely.schemas import TRAIN, checked
 from mrcnn.supervisely.training import prepare_training
@@ -149,6 +150,27 @@ def test_an_epochs_folder_continues_or_starts_another_training(trained, tmp_path
         if not np.array_equal(continued[name], transferred[name])
     }
     assert differ and differ <= set(CLASS_LAYERS)
+
+
+def test_what_a_training_begins_with_is_said(trained, tmp_path, monkeypatch):
+    """COCO's weights too are loaded without the layers of the classes."""
+    _, model, best, _ = trained
+    loaded, said = [], []
+    monkeypatch.setattr(
+        model, "load_weights", lambda path, **options: loaded.append((path, options))
+    )
+    monkeypatch.setattr(training_module, "load_start_weights", lambda *given: loaded.append(given))
+    monkeypatch.setattr(training_module, "weights_at", lambda start: f"{start}.h5")
+    training = prepared(write_project(tmp_path / "fruit"))
+    training.say = said.append
+    for start in ("random", "imagenet", "coco"):
+        training.load_weights(model, start)
+    assert [text.partition(":")[0] for text in said] == [
+        "Training begins with random weights",
+        "Training begins with ImageNet's weights in the backbone",
+        "Transfer learning from coco",
+    ]
+    assert loaded[-1] == ("coco.h5", {"by_name": True, "exclude": list(CLASS_LAYERS)})
 
 
 def test_other_classes_cannot_continue(trained, tmp_path):

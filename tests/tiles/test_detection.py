@@ -139,7 +139,7 @@ def test_windows_without_data_are_passed_over(threshold, monkeypatch):
     image[:150] = 7
     windowed = windows_of_array(image, nodata=7)
     picture = Picture("a.png", lambda: image)
-    monkeypatch.setattr(detection, "windows_of_picture", lambda _: _opened(windowed))
+    monkeypatch.setattr(detection, "open_picture", lambda _: _opened(windowed))
     moves = []
     detect_picture_tiled(
         Model, picture, Tiling(100, 0), CLASSES, (), lambda _: None, lambda *m: moves.append(m)

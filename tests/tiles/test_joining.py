@@ -37,19 +37,11 @@ def placed(largest):
     )
 
 
-@given(placed(16))
+@pytest.mark.parametrize("largest", [16, 90], ids=["below the overlap", "above the window"])
+@given(data=st.data())
 @settings(deadline=None, max_examples=60)
-def test_objects_smaller_than_the_overlap_come_back_as_they_are(boxes):
-    objects = drawn(boxes)
-    joined = join(scenes.views(objects, SHAPE, WINDOW, OVERLAP))
-    assert scenes.as_set(joined) == scenes.truth(objects)
-    assert not any(one.is_cut for one in joined)
-
-
-@given(placed(90))
-@settings(deadline=None, max_examples=60)
-def test_objects_larger_than_windows_are_joined_piece_by_piece(boxes):
-    objects = drawn(boxes)
+def test_objects_of_any_size_come_back_as_they_are(largest, data):
+    objects = drawn(data.draw(placed(largest)))
     joined = join(scenes.views(objects, SHAPE, WINDOW, OVERLAP))
     assert scenes.as_set(joined) == scenes.truth(objects)
     assert not any(one.is_cut for one in joined)
