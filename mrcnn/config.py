@@ -32,6 +32,8 @@ from mrcnn.types import Numbers, PathLike, Shape
 RESIZE_MODES = ("square", "rectangle", "pad64", "crop", "none")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine")
+# The rules of KEEP_CHECKPOINTS.
+KEEP_RULES = ("last", "best", "every")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 # The five losses, named as in progress bars, TensorBoard and LOSS_WEIGHTS.
 LOSS_NAMES = (
@@ -105,8 +107,11 @@ class Config:
     # need not be one pass over the data: the next epoch continues with the next images.
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
-    # How many of a run's latest checkpoints to keep; None keeps all.
-    KEEP_CHECKPOINTS: int | None = None
+    # Which checkpoints of a run to keep. None: all; a number: as many of the latest; or by rules,
+    # {"last": 2, "best": 1, "every": 10}: docs/resuming.md.
+    KEEP_CHECKPOINTS: int | dict[str, int] | None = None
+    # Minutes from one saved state to the next within an epoch; 0: only at the end of epochs.
+    CHECKPOINT_MINUTES = 10.0
 
     # ---- Network ----------------------------------------------------------------------------
     # "resnet50" or "resnet101"; "resnet50_v1_5" or "resnet101_v1_5" for PyTorch's weights; or a
@@ -420,12 +425,7 @@ class Config:
                 f"ROI_POSITIVE_RATIO is {self.ROI_POSITIVE_RATIO}; it must be above 0 and at "
                 "most 1: 0.33 keeps one positive ROI for every two negative ones."
             )
-        keep = self.KEEP_CHECKPOINTS
-        if keep is not None and not (_is_whole(keep) and keep >= 1):
-            raise ValueError(
-                f"KEEP_CHECKPOINTS is {keep!r}; it must be a whole number above 0, or None to keep "
-                "all checkpoints."
-            )
+        self._check_checkpoints()
         if self.NUM_CLASSES < 2:
             raise ValueError(
                 f"NUM_CLASSES is {self.NUM_CLASSES}; it includes the background, so a data set of "
@@ -433,6 +433,22 @@ class Config:
             )
         self._check_loss_weights()
         self._check_optimisation()
+
+    def _check_checkpoints(self) -> None:
+        keep = self.KEEP_CHECKPOINTS
+        rules = keep if isinstance(keep, dict) else {} if keep is None else {"last": keep}
+        unknown = [name for name in rules if name not in KEEP_RULES]
+        if unknown or not all(_is_whole(number) and number >= 1 for number in rules.values()):
+            raise ValueError(
+                f"KEEP_CHECKPOINTS is {keep!r}; it must be a whole number above 0, None to keep "
+                f"all checkpoints, or such numbers by the names {', '.join(KEEP_RULES)}."
+            )
+        minutes = self.CHECKPOINT_MINUTES
+        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or not minutes >= 0:
+            raise ValueError(
+                f"CHECKPOINT_MINUTES is {minutes!r}; it must be a number of minutes, or 0 to save "
+                "at the end of epochs only."
+            )
 
     def _check_optimisation(self) -> None:
         for name, known in (

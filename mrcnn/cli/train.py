@@ -31,6 +31,7 @@ EPILOG = """\b
 Example:
     mrcnn train leaves --val more_leaves --epochs 20
     mrcnn train annotations.json --images photos --weights imagenet --set IMAGE_MAX_DIM=512
+    mrcnn train leaves --resume
     mrcnn train --supervisely train.json project
 
 DATA is a file or a folder of labels in one of the formats of mrcnn convert --help; the format is
@@ -39,6 +40,9 @@ found out from its content.
 The run's folder, such as logs/leaves20260101T0000, gets the weights of the last two epochs and of
 the best one, config.json, run.json (command, versions, data), split.json (which images were held
 back), coco_ap.csv, curves.png, pictures of six validation images, and events for TensorBoard.
+
+The state is saved after each epoch and every ten minutes. Ctrl-C (exit status 130) and SIGTERM
+(143) save it and end the training; a second Ctrl-C ends it at once.
 """
 
 
@@ -60,8 +64,20 @@ back), coco_ap.csv, curves.png, pictures of six validation images, and events fo
     metavar="random|imagenet|coco|last|FILE",
     help="Weights to start from; last resumes the last run of this name.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the last run of this name, from the step where it was stopped; begin one if "
+    "there is none.",
+)
 @click.option("--layers", help="heads, 3+, 4+, 5+, all, or a regular expression of layer names.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: as many as make 2000 steps.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    metavar="EPOCHS",
+    help="End the training when mask AP has not risen for so many epochs.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Images per step. Default: 2.")
 @click.option(
     "--augmentation",
@@ -89,6 +105,8 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
 
     A Config for small data is made from the images; --config and --set change it.
     """
+    if chosen["patience"] is not None and val_data is None and not split:
+        raise click.UsageError("--patience needs a validation: give --val, or --split above 0.")
     if chosen["supervisely_config"] is not None:
         return supervisely.train(chosen["supervisely_config"], data, chosen)
     from mrcnn.data.formats.find import open_labels
@@ -113,8 +131,22 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
         "seed": chosen["seed"],
         "weights": chosen["weights"],
     }
+    name = chosen["name"] or name_of(data)
+    if chosen["resume"] and _is_begun(chosen["logs"], name):
+        chosen["weights"] = "last"
     click.echo(_described(train_set, val_set))
-    return _train(train_set, val_set, chosen["name"] or name_of(data), notes, chosen)
+    return _train(train_set, val_set, name, notes, chosen)
+
+
+def _is_begun(logs: Path, name: str) -> bool:
+    """Whether there is a run of this name with a checkpoint."""
+    from mrcnn.training.run import find_last
+
+    try:
+        find_last(logs, name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def list_of_classes(dataset: Dataset) -> list[str]:
@@ -151,7 +183,7 @@ def _train(
     from mrcnn import report
     from mrcnn.mask_rcnn import MaskRCNN
     from mrcnn.training.recipe import next_stages, recipe_for
-    from mrcnn.training.trained import how_it_began
+    from mrcnn.training.trained import check_goes_on, how_it_began
     from mrcnn.weights.start import coco_weights_path, load_start_weights
 
     begun = how_it_began(chosen["weights"], chosen["logs"], name)
@@ -168,6 +200,9 @@ def _train(
     earlier = {key: value for key, value in begun.settings.items() if key in known}
     recipe.config.update(earlier, "config.json")
     options.change(recipe.config, chosen["config_file"], chosen["assignments"])
+    data = {key: notes[key] for key in ("data", "val", "split", "seed")}
+    classes = list_of_classes(train_set)
+    check_goes_on(begun, classes, data, recipe.config, is_exact=chosen["resume"])
     for reason in recipe.reasons:
         click.echo(f"- {reason}")
     keras.utils.set_random_seed(chosen["seed"])
@@ -210,10 +245,12 @@ def _run_stages(
 ) -> list[dict[str, float]]:
     """Train; returns Keras' logs of each epoch."""
     from mrcnn.cli.epoch_lines import EpochLines
-    from mrcnn.training.callbacks import CocoEvaluation, StepLog
+    from mrcnn.training.callbacks import CocoEvaluation, StepLog, StopWithoutProgress
 
     logs: list[dict[str, float]] = []
-    evaluation = [] if val_set is None else [CocoEvaluation(model, val_set)]
+    evaluation: list[Any] = [] if val_set is None else [CocoEvaluation(model, val_set)]
+    if chosen["patience"] is not None:
+        evaluation.append(StopWithoutProgress(model, chosen["patience"]))
     for stage in stages:
         click.echo(f"Training {stage.layers} up to epoch {stage.end}")
         history = model.train(
@@ -233,6 +270,8 @@ def _run_stages(
         ).history
         epochs = len(history.get("loss", ()))
         logs += [{name: values[i] for name, values in history.items()} for i in range(epochs)]
+        if model.epoch < stage.end:  # no progress
+            break
     return logs
 
 

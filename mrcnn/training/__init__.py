@@ -1,6 +1,5 @@
 """Training: what other rooms and users call."""
 
-from mrcnn.training.loop import Checkpoint as Checkpoint
 from mrcnn.training.loop import ValidationLoader as ValidationLoader
 from mrcnn.training.loop import fit as fit
 from mrcnn.training.model import TrainingModel as TrainingModel
@@ -15,6 +14,7 @@ from mrcnn.training.run import Run as Run
 from mrcnn.training.run import find_last as find_last
 from mrcnn.training.run import new_run as new_run
 from mrcnn.training.run import resumed_run as resumed_run
+from mrcnn.training.saving import Checkpoint as Checkpoint
 from mrcnn.training.trainable import LAYER_PRESETS as LAYER_PRESETS
 from mrcnn.training.trainable import set_trainable as set_trainable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ import keras
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
 from mrcnn.detection.detector import Detector
-from mrcnn.evaluation.coco import COCO_FIGURES, IOU_TYPES, evaluate
-from mrcnn.files import written_beside
+from mrcnn.evaluation.coco import evaluate
 from mrcnn.training import distribution
+from mrcnn.training.figures import FIGURES as FIGURES
+from mrcnn.training.figures import read_table, write_table
 from mrcnn.training.optimizers import inner_optimizer
 from mrcnn.types import PathLike
 from mrcnn.weights.by_name import copy_weights, save_weights
@@ -23,10 +24,10 @@ from mrcnn.weights.by_name import copy_weights, save_weights
 if TYPE_CHECKING:  # `mask_rcnn` is above this file in the reading order
     from mrcnn.mask_rcnn import MaskRCNN
 
+logger = logging.getLogger("mrcnn")
+
 # Keras' callbacks may get None.
 Logs = dict[str, Any] | None
-# Names in logs and in the table: bbox_AP, bbox_AP50, …, segm_AP, …
-FIGURES = [f"{iou_type}_{name}" for iou_type in IOU_TYPES for name in COCO_FIGURES]
 
 
 class CocoEvaluation(keras.callbacks.Callback):
@@ -109,6 +110,43 @@ class CocoEvaluation(keras.callbacks.Callback):
                 self._detector = Detector(self.config)
             copy_weights(self.mask_rcnn.keras_model, self._detector.keras_model)
         return self._detector
+
+
+class StopWithoutProgress(keras.callbacks.Callback):
+    """Ends the training when segm AP has not risen for some epochs.
+
+    The figures are those of a `CocoEvaluation` earlier in the list of callbacks. They are read from
+    the run's table, so a resumed run counts on.
+
+    Args:
+        model: the `MaskRCNN` that trains.
+        patience: number of epochs without a better AP.
+
+    Raises:
+        ValueError: `patience` is below 1.
+    """
+
+    def __init__(self, model: MaskRCNN, patience: int):
+        super().__init__()
+        if patience < 1:
+            raise ValueError(f"patience is {patience}; it must be at least 1 epoch.")
+        self.mask_rcnn = model
+        self.patience = patience
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Compare with the best epoch so far."""
+        rows = read_table(self.mask_rcnn.training_run.figures_path)
+        figures = {int(row["epoch"]): row.get("segm_AP", 0.0) for row in rows}
+        if not figures:
+            return
+        best = max(figures, key=lambda e: (figures[e], -e))
+        if epoch + 1 - best >= self.patience:
+            logger.info(
+                "The training ends: mask AP has not risen since epoch %d (%.3f).",
+                best,
+                figures[best],
+            )
+            self.model.stop_training = True
 
 
 class StepLog(keras.callbacks.Callback):
@@ -231,34 +269,3 @@ def detection_config(config: Config) -> Config:
     config = config.for_detection()
     config.DETECTION_MIN_CONFIDENCE = 0.0
     return config
-
-
-def read_table(path: PathLike) -> list[dict[str, float]]:
-    """The rows of a `coco_ap.csv`, each a dict of figures by name; [] if there is no file.
-
-    Raises:
-        ValueError: a cell is not a number, or there is no column `epoch`.
-    """
-    if not os.path.exists(path):
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        epochs = [int(row["epoch"]) for row in rows]
-        figures = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a table of COCO figures ({error}); move it away to begin a new one."
-        ) from error
-    return [{**row, "epoch": epoch} for epoch, row in zip(epochs, figures, strict=True)]
-
-
-def write_table(path: PathLike, rows: Sequence[dict[str, float]]) -> None:
-    """Write rows in the format of `read_table`; an existing file is replaced at the end."""
-    with (
-        written_beside(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, ["epoch", *FIGURES], restval="")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -211,6 +211,15 @@ def text_of_first_worker(text: str) -> str:
     return received.tobytes().rstrip(b"\0").decode("utf-8")
 
 
+def any_worker(value: bool) -> bool:
+    """Whether it is true on one of the workers, which all call this at the same time."""
+    if worker_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array([value]))))
+
+
 def _jax() -> ModuleType:
     import jax
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import math
@@ -9,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from mrcnn.config import Config
@@ -17,10 +17,12 @@ from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.loader import BatchLoader, check_same_classes
 from mrcnn.messages import listed
 from mrcnn.training import distribution
-from mrcnn.training.model import TrainingModel, start_optimizer
+from mrcnn.training.model import TrainingModel
 from mrcnn.training.optimizers import inner_optimizer, set_schedule
+from mrcnn.training.resumption import fit_from_step, restore
 from mrcnn.training.run import Run
-from mrcnn.weights.checkpoint import load_optimizer, load_random_state, save_checkpoint
+from mrcnn.training.saving import Checkpoint, StopSignals, not_finite
+from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
 
@@ -83,47 +85,57 @@ def fit(
         val_loader = ValidationLoader(val_dataset, config, steps=steps, shard=shard)
 
     custom = list(custom_callbacks or ())
-    _begin(run, config, train_dataset, epochs, custom)
-    _resume(model, run)
-    set_schedule(model, config, (epochs - run.epoch) * math.ceil(config.STEPS_PER_EPOCH))
     is_first = shard[0] == 0
-    callbacks = [
-        *_weight_averaging(model),
-        StopWhereDiverged(run, train_loader),
-        Checkpoint(run, writes=is_first),
-        *custom,
-        # Last, so that it shows the values that other callbacks add to an epoch's logs.
-        *(_tensorboard(run.log_dir) if is_first else []),
-    ]
+    _make_folder(run, config, custom)
+    with run.locked() if is_first else contextlib.nullcontext(), StopSignals() as signals:
+        if is_first:
+            run.write_config(config, [str(info["name"]) for info in train_dataset.class_info[1:]])
+            run.write_record(epochs)
+        step, checkpoint = restore(model, run, len(train_loader))
+        set_schedule(model, config, (epochs - run.epoch) * len(train_loader) - step)
+        callbacks = [
+            *_weight_averaging(model, is_within_epoch=step > 0),
+            StopWhereDiverged(run, train_loader),
+            Checkpoint(run, is_first, config.CHECKPOINT_MINUTES, signals),
+            *custom,
+            # Last, so that it shows the values that other callbacks add to an epoch's logs.
+            *(_tensorboard(run.log_dir) if is_first else []),
+        ]
+        settings = {
+            "initial_epoch": run.epoch,
+            "epochs": epochs,
+            "callbacks": callbacks,
+            "validation_data": val_loader,
+            "verbose": verbose if is_first else 0,
+        }
+        return _fit(model, (train_loader, val_loader), step, checkpoint, settings)
+
+
+def _fit(
+    model: TrainingModel,
+    loaders: tuple[BatchLoader, BatchLoader | None],
+    step: int,
+    checkpoint: PathLike | None,
+    settings: dict[str, Any],
+) -> keras.callbacks.History:
+    """Keras' `fit`, with the errors of the loaders."""
     try:
-        return model.fit(
-            train_loader,
-            initial_epoch=run.epoch,
-            epochs=epochs,
-            callbacks=callbacks,
-            validation_data=val_loader,
-            # The loader shuffles; Keras would shuffle the loader's batches again.
-            shuffle=False,
-            verbose=verbose if is_first else 0,
-        )
+        if step and checkpoint is not None:
+            return fit_from_step(model, loaders[0], step, checkpoint, **settings)
+        # The loader shuffles; Keras would shuffle the loader's batches again.
+        return model.fit(loaders[0], shuffle=False, **settings)
     except FloatingPointError:
         raise
     except Exception:
         # TensorFlow replaces an error of the loader by another one that contains its text.
-        for loader in (train_loader, val_loader):
+        for loader in loaders:
             if loader is not None and loader.failure is not None:
                 raise loader.failure from None
         raise
 
 
-def _begin(
-    run: Run,
-    config: Config,
-    dataset: Dataset,
-    epochs: int,
-    callbacks: list[keras.callbacks.Callback],
-) -> None:
-    """Make the run's folder; write the Config and the record of this training into it."""
+def _make_folder(run: Run, config: Config, callbacks: list[keras.callbacks.Callback]) -> None:
+    """Make the run's folder; tell callbacks if it is another one than planned."""
     planned = run.log_dir
     run.keep = config.KEEP_CHECKPOINTS
     run.begin()
@@ -132,25 +144,6 @@ def _begin(
         for callback in callbacks:
             if getattr(callback, "log_dir", None) == planned:
                 callback.log_dir = run.log_dir
-    if distribution.worker_index() == 0:
-        run.write_config(config, [str(info["name"]) for info in dataset.class_info[1:]])
-        run.write_record(epochs)
-
-
-def _resume(model: TrainingModel, run: Run) -> None:
-    """Restore the optimizer and the random state from a loaded checkpoint."""
-    path, run.resume_from = run.resume_from, None
-    if path is None:
-        return
-    start_optimizer(model)
-    try:
-        load_optimizer(model, path)
-    except ValueError as error:
-        logger.warning("The optimizer starts afresh: %s", error)
-    try:
-        load_random_state(model, path)
-    except ValueError as error:
-        logger.warning("ROIs are sampled with a new random state: %s", error)
 
 
 def _empty_history(model: TrainingModel) -> keras.callbacks.History:
@@ -169,28 +162,6 @@ class ValidationLoader(BatchLoader):
 
 
 # ---- Callbacks -----------------------------------------------------------------------------------
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Writes weights, optimizer state and random state after every epoch, and counts the epoch.
-
-    Args:
-        run: has the file names and the count of epochs.
-        writes: False: only count, write nothing.
-    """
-
-    def __init__(self, run: Run, writes: bool = True):
-        super().__init__()
-        self.run = run
-        self.writes = writes
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Write the checkpoint."""
-        if self.writes:
-            save_checkpoint(self.model, self.run.checkpoint(epoch + 1))
-            self.run.finish_epoch(epoch + 1)
-        else:
-            self.run.epoch = epoch + 1
 
 
 class StopWhereDiverged(keras.callbacks.Callback):
@@ -222,19 +193,14 @@ class StopWhereDiverged(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Check the weights: the last step changes them after its loss is computed."""
-        for weight in self.model.weights:
-            if not np.isfinite(ops.convert_to_numpy(weight)).all():
-                self._stop(f"the weight {weight.path} is not finite")
+        if (path := not_finite(self.model)) is not None:
+            self._stop(f"the weight {path} is not finite")
 
     def _stop(self, what: str) -> None:
-        last = self.run.epoch
-        kept = f"the last good checkpoint is {self.run.checkpoint(last)}" if last else (
-            "no checkpoint is written yet"
-        )  # fmt: skip
         raise FloatingPointError(
             f"the training diverged: {what} after epoch {self._epoch + 1}, step {self._batch + 1} "
-            f"(images of the batch: {listed(self._images(), limit=32)}); {kept}. A lower learning "
-            "rate, WARMUP_STEPS or a smaller GRADIENT_CLIP_NORM may help."
+            f"(images of the batch: {listed(self._images(), limit=32)}); {self.run.kept}. A lower "
+            "learning rate, WARMUP_STEPS or a smaller GRADIENT_CLIP_NORM may help."
         )
 
     def _images(self) -> list[str]:
@@ -255,13 +221,16 @@ def _tensorboard(log_dir: str) -> list[keras.callbacks.Callback]:
     return [keras.callbacks.TensorBoard(log_dir=log_dir, write_graph=False)]
 
 
-def _weight_averaging(model: TrainingModel) -> list[keras.callbacks.Callback]:
+def _weight_averaging(
+    model: TrainingModel, is_within_epoch: bool
+) -> list[keras.callbacks.Callback]:
     """The callback that puts the moving averages (EMA) in place of the weights between epochs."""
     optimizer = inner_optimizer(model.optimizer)
     if not optimizer.use_ema:
         return []
-    if int(ops.convert_to_numpy(optimizer.iterations)):
-        # After resuming: a checkpoint has the averages as its weights, and the weights as averages.
+    if int(ops.convert_to_numpy(optimizer.iterations)) and not is_within_epoch:
+        # After resuming: the checkpoint of an epoch has the averages as its weights, and the
+        # weights as averages.
         back = keras.callbacks.SwapEMAWeights()
         back.set_model(model)
         back.on_test_begin()

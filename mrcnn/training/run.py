@@ -5,6 +5,8 @@ rest is the minute in which the model was built. If another run has that folder,
 number: `leaf20260101T0000_2`. The folder holds
 
     mask_rcnn_<name>_<epoch:04d>.h5   a checkpoint of each epoch
+    mask_rcnn_<name>_<epoch:04d>_step<step:06d>.h5
+                                      the state within the next epoch, after so many of its steps
     mask_rcnn_<name>_best.h5          the weights with the best mask AP, see CocoEvaluation
     coco_ap.csv                       COCO's figures by epoch
     config.json                       the Config, with the names of the classes
@@ -12,13 +14,16 @@ number: `leaf20260101T0000_2`. The folder holds
     split.json                        which images train and which validate, if that was drawn
     train/, validation/               event files of TensorBoard
     worker<i>/                        files of the callbacks of worker i, see distribution.py
+    .lock                             held by the process that trains
 
-The path of a checkpoint names the run and the epoch, so loading one is enough to resume that run.
+The path of a checkpoint names the run, the epoch and the step, so loading one is enough to resume
+that run.
 These names are defined only in this file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -29,29 +34,35 @@ import re
 import shlex
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 import keras
 
 import mrcnn
 from mrcnn.config import Config, class_names_of
 from mrcnn.files import read_json, remove_leftovers, write_text
 from mrcnn.training import distribution
+from mrcnn.training.figures import read_table
 from mrcnn.types import PathLike
 from mrcnn.weights import hdf5
+from mrcnn.weights.checkpoint import validation_loss
 
 logger = logging.getLogger("mrcnn")
 
 # The minute in which a run began, and a number if several runs began in it.
 _BEGAN = r"(?P<minute>\d{8}T\d{4})(?:_(?P<number>\d+))?"
+# The end of a checkpoint's name: epochs done, and steps of the next one.
+_PROGRESS = r"(?P<epoch>\d+)(?:_step(?P<step>\d+))?\.h5"
 # Keras' TensorBoard writes there. A new run owns its folder once it has created this one.
 _EVENTS_OF_TRAINING = "train"
 RECORD = "run.json"
 SPLIT = "split.json"
 CONFIG = "config.json"
+_LOCK = ".lock"
 
 
 class CheckpointPath(str):
@@ -79,7 +90,8 @@ class Run:
         checkpoint_path: pattern of the checkpoints' paths, with `{epoch:04d}`. Braces in the
             folder's name are doubled, as `str.format` requires.
         epoch: number of epochs done.
-        keep: how many of the latest checkpoints to keep, None for all.
+        step: number of steps done of the next epoch, in the checkpoint of `resume_from`.
+        keep: KEEP_CHECKPOINTS: how many of the latest checkpoints to keep, or rules; None for all.
         resume_from: checkpoint whose optimizer and random state the next training takes over.
         is_new: the folder does not exist yet.
         is_custom: other code, such as a subclass of MaskRCNN, chose folder or pattern.
@@ -91,13 +103,15 @@ class Run:
     log_dir: str = ""
     checkpoint_path: str = ""
     epoch: int = 0
-    keep: int | None = None
+    step: int = 0
+    keep: int | Mapping[str, int] | None = None
     resume_from: PathLike | None = None
     is_new: bool = False
     is_custom: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
     split: dict[str, list[str]] | None = None
     _folder: str = field(default="", repr=False)
+    _texts: dict[str, str] = field(default_factory=dict, repr=False)
 
     def checkpoint(self, epoch: int) -> str:
         """Path of the checkpoint written after this epoch, counted from 1.
@@ -112,6 +126,21 @@ class Run:
                 f"checkpoint_path is {self.checkpoint_path!r}, no pattern with {{epoch:04d}} "
                 f"({error!r}); other braces in it must be doubled."
             ) from error
+
+    def checkpoint_within(self, epoch: int, step: int) -> str:
+        """Path of the state after so many steps of the epoch that follows `epoch` whole ones."""
+        stem, ending = os.path.splitext(self.checkpoint(epoch))
+        return f"{stem}_step{step:06d}{ending}"
+
+    @property
+    def kept(self) -> str:
+        """What is saved so far, for messages."""
+        found = [path for path, *_ in self._within() if os.path.exists(path)]
+        if not found and self.epoch:
+            found = [self.checkpoint(self.epoch)]
+        return (
+            f"the last good checkpoint is {found[-1]}" if found else "no checkpoint is written yet"
+        )
 
     @property
     def best(self) -> str:
@@ -143,6 +172,31 @@ class Run:
         os.makedirs(self.log_dir, exist_ok=True)
         remove_leftovers(self.log_dir)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile.
+
+        The operating system frees the lock of a process that was killed.
+
+        Raises:
+            ValueError: another process trains it.
+        """
+        lock = filelock.FileLock(os.path.join(self.log_dir, _LOCK), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise ValueError(
+                f"another process trains the run in {self.log_dir} now; wait for its end, or begin "
+                "a new run."
+            ) from None
+        except (NotImplementedError, OSError) as error:
+            # Some network file systems have no locks.
+            logger.warning("%s cannot be locked (%s): start one process only.", self.log_dir, error)
+        try:
+            yield
+        finally:
+            lock.release()
+
     def finish_epoch(self, epoch: int) -> None:
         """Count an epoch as done and remove the checkpoints that `keep` leaves out.
 
@@ -150,11 +204,53 @@ class Run:
             epoch: counted from 1; its checkpoint is written.
         """
         self.epoch = epoch
+        for path, done, _ in self._within():
+            if done < epoch:
+                Path(path).unlink(missing_ok=True)
         if self.keep is None:
             return
-        kept = {self.checkpoint(e) for e in range(max(1, epoch - self.keep + 1), epoch + 1)}
-        for path in {self.checkpoint(e) for e in range(1, epoch - self.keep + 1)} - kept:
+        rules = self.keep if isinstance(self.keep, Mapping) else {"last": self.keep}
+        paths = {e: self.checkpoint(e) for e in range(1, epoch + 1)}
+        # The latest is what a resumption needs.
+        kept = set(range(epoch - rules.get("last", 1) + 1, epoch + 1))
+        if "every" in rules:
+            kept |= set(range(0, epoch + 1, rules["every"]))
+        if "best" in rules:
+            kept |= set(self._ranked(epoch)[: rules["best"]])
+        for path in set(paths.values()) - {paths[e] for e in kept if e in paths}:
             Path(path).unlink(missing_ok=True)
+
+    def finish_step(self, epoch: int, step: int) -> None:
+        """Remove earlier states of this epoch; that of the step is written."""
+        written = self.checkpoint_within(epoch, step)
+        for path, *done in self._within():
+            if done <= [epoch, step] and path != written:
+                Path(path).unlink(missing_ok=True)
+
+    def _within(self) -> list[tuple[str, int, int]]:
+        """Path, epochs and steps done of the states within epochs, in this order of time."""
+        found = []
+        for path in Path(self.log_dir or ".").glob("*_step*.h5"):
+            match = re.fullmatch(r"(.*?(?P<epoch>\d*))_step(?P<step>\d+)\.h5", path.name)
+            if match and match["epoch"]:
+                epoch, step = int(match["epoch"]), int(match["step"])
+                # Other programs, or another pattern, may have named the file.
+                if os.path.abspath(self.checkpoint_within(epoch, step)) == os.path.abspath(path):
+                    found.append((str(path), epoch, step))
+        return sorted(found, key=lambda one: one[1:])
+
+    def _ranked(self, epoch: int) -> list[int]:
+        """The epochs up to this one, the best first: by mask AP if it is known, else by loss."""
+        figures = {
+            int(row["epoch"]): -row["segm_AP"]
+            for row in read_table(self.figures_path)
+            if "segm_AP" in row
+        }
+        if not figures:
+            paths = {e: self.checkpoint(e) for e in range(1, epoch + 1)}
+            losses = {e: validation_loss(p) for e, p in paths.items() if os.path.exists(p)}
+            figures = {e: loss for e, loss in losses.items() if loss is not None}
+        return sorted((e for e in figures if e <= epoch), key=lambda e: (figures[e], e))
 
     @property
     def record_path(self) -> str:
@@ -175,7 +271,7 @@ class Run:
         values = config.json_values()
         if class_names and class_names_of(config) is None:
             values["CLASS_NAMES"] = list(class_names)
-        write_text(self.config_path, json.dumps(values, indent=2) + "\n")
+        self._write(self.config_path, json.dumps(values, indent=2) + "\n")
 
     def write_record(self, epochs: int) -> None:
         """Add an entry to `run.json`: how this training was started, and `notes`; write the split.
@@ -195,10 +291,22 @@ class Run:
             **self.notes,
         }
         entries = [*read_record(self.log_dir), entry]
-        write_text(self.record_path, json.dumps(entries, indent=2) + "\n")
+        self._write(self.record_path, json.dumps(entries, indent=2) + "\n")
         if self.split is not None:
             path = os.path.join(self.log_dir, SPLIT)
-            write_text(path, json.dumps(self.split, indent=1) + "\n")
+            self._write(path, json.dumps(self.split, indent=1) + "\n")
+
+    def _write(self, path: str, text: str) -> None:
+        write_text(path, text)
+        self._texts[path] = text
+
+    def restore_folder(self) -> None:
+        """Make the run's folder again, with its text files, if somebody has removed it."""
+        if os.path.isdir(self.log_dir):
+            return
+        logger.warning("%s is gone; it is made again.", self.log_dir)
+        for path, text in self._texts.items():
+            write_text(path, text)
 
     def choose(self, log_dir: str | None = None, checkpoint_path: str | None = None) -> None:
         """Use a folder or a pattern that other code chose."""
@@ -301,7 +409,7 @@ def resumed_run(model_dir: PathLike, name: str | None, weights_path: PathLike) -
         return None
     is_there = path.parent.parent == Path(model_dir).absolute()
     run._move_to(str(path.parent) if is_there else os.path.join(model_dir, path.parent.name))
-    run.epoch = int(checkpoint["epoch"])
+    run.epoch, run.step = int(checkpoint["epoch"]), int(checkpoint["step"] or 0)
     return run
 
 
@@ -354,9 +462,7 @@ def runs_in(folder: PathLike) -> list[str]:
 
 
 def _checkpoints_of_any(folder: Path) -> list[Path]:
-    named = re.compile(r"mask_rcnn_.*_(?P<epoch>\d+)\.h5")
-    found = [(match, path) for path in folder.iterdir() if (match := named.fullmatch(path.name))]
-    return [path for _, path in sorted((int(match["epoch"]), path) for match, path in found)][::-1]
+    return _sorted_checkpoints(folder, re.compile(rf"mask_rcnn_.*_{_PROGRESS}"))
 
 
 def _run_folders(model_dir: PathLike, run_name: str) -> list[Path]:
@@ -372,9 +478,13 @@ def _run_folders(model_dir: PathLike, run_name: str) -> list[Path]:
 
 def _checkpoints(folder: Path, run_name: str) -> list[Path]:
     """Checkpoints in a run's folder, the last epoch first."""
-    named = _checkpoint_names(run_name)
+    return _sorted_checkpoints(folder, _checkpoint_names(run_name))
+
+
+def _sorted_checkpoints(folder: Path, named: re.Pattern[str]) -> list[Path]:
     found = [(match, path) for path in folder.iterdir() if (match := named.fullmatch(path.name))]
-    return [path for _, path in sorted((int(match["epoch"]), path) for match, path in found)][::-1]
+    done = [(int(match["epoch"]), int(match["step"] or 0), path) for match, path in found]
+    return [path for *_, path in sorted(done, reverse=True)]
 
 
 def _folder_names(run_name: str) -> re.Pattern[str]:
@@ -382,7 +492,7 @@ def _folder_names(run_name: str) -> re.Pattern[str]:
 
 
 def _checkpoint_names(run_name: str) -> re.Pattern[str]:
-    return re.compile(rf"mask_rcnn_{re.escape(run_name)}_(?P<epoch>\d+)\.h5")
+    return re.compile(rf"mask_rcnn_{re.escape(run_name)}_{_PROGRESS}")
 
 
 def _numbered(stem: str) -> Iterator[str]:

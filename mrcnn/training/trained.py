@@ -9,8 +9,9 @@ A run's folder has all three. Beside a weight file, the `config.json` that a run
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,11 @@ from mrcnn.types import PathLike
 from mrcnn.weights.coco_classes import COCO_CATEGORIES
 from mrcnn.weights.start import COCO_CLASS_COUNT, coco_weights_path, download_trained_weights
 
+logger = logging.getLogger("mrcnn")
+
 COCO = "coco"
+# Settings that change no number of a training.
+_FREE = ("CHECKPOINT_MINUTES", "KEEP_CHECKPOINTS", "NAME")
 
 # Category id and name of the classes 1 to K.
 Classes = list[tuple[int, str]]
@@ -100,10 +105,14 @@ class Begun(NamedTuple):
     Attributes:
         start: what it started from: "coco", "random", a file, ...
         settings: its settings by name; only BACKBONE for weights of another run.
+        checkpoint: the checkpoint that the training goes on from, None for another start.
+        record: the entries of its `run.json`, the first training first.
     """
 
     start: str
     settings: dict[str, Any]
+    checkpoint: str | None = None
+    record: Sequence[dict[str, Any]] = ()
 
 
 def how_it_began(start: str, model_dir: PathLike, name: str) -> Begun:
@@ -124,7 +133,58 @@ def how_it_began(start: str, model_dir: PathLike, name: str) -> Begun:
     if not is_last:
         return Begun(start, {key: settings[key] for key in ("BACKBONE",) if key in settings})
     record = read_record(os.path.dirname(path))
-    return Begun(str(record[0].get("weights", start)) if record else start, settings)
+    begun = str(record[0].get("weights", start)) if record else start
+    return Begun(begun, settings, path, record)
+
+
+def check_goes_on(
+    begun: Begun, classes: Sequence[str], data: Mapping[str, Any], config: Config, is_exact: bool
+) -> None:
+    """Check that a run is continued with its own classes, data and settings.
+
+    Args:
+        begun: what `how_it_began` gave for "last".
+        classes: names of the classes 1 to K in the data.
+        data: where the data are and how they are split, as the run's `notes` have it.
+        config: the settings to go on with.
+        is_exact: the curve must go on as if nothing had happened, so all must be equal; otherwise
+            other data are a warning, and settings may differ.
+
+    Raises:
+        ValueError: something differs; the message names it.
+    """
+    if begun.checkpoint is None:
+        return
+    run = os.path.dirname(begun.checkpoint)
+    trained = begun.settings.get("CLASS_NAMES")
+    if isinstance(trained, list) and list(classes) != trained:
+        raise ValueError(
+            f"the run in {run} learns the classes {listed(trained, 20)}, and the data have "
+            f"{listed(classes, 20)}; --name begins another run, and --weights FILE takes the "
+            "weights over."
+        )
+    last = begun.record[-1] if begun.record else {}
+    other = [
+        f"{key} was {last[key]} and is {value}"
+        for key, value in data.items()
+        if key in last and last[key] != value
+    ]
+    if is_exact:
+        values = config.json_values()
+        other += [
+            f"{name} was {before} and is {values[name]}"
+            for name, before in begun.settings.items()
+            if name in values and name not in _FREE and values[name] != before
+        ]
+    if not other:
+        return
+    text = f"the run in {run} was trained in another way: {listed(other, 10)}"
+    if is_exact:
+        raise ValueError(
+            f"{text}; --resume needs the same, --weights last goes on with the difference, and "
+            "--name begins another run."
+        )
+    logger.warning("%s.", text)
 
 
 def weights_at(place: PathLike) -> str:

@@ -1,7 +1,8 @@
 """A checkpoint: a weight file that also holds the state needed to continue training.
 
-This is the state of the optimizer and of the random generators, each in a separate group. The
-original and `load_weights` ignore these groups, so a checkpoint can be used as a weight file.
+This is the state of the optimizer, of the random generators and of the mean losses of the epoch,
+each in a separate group. The original and `load_weights` ignore these groups, so a checkpoint can
+be used as a weight file.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ from mrcnn.weights.variables import assign, converted, mismatch
 
 OPTIMIZER_GROUP = "optimizer_weights"
 RANDOM_GROUP = "random_state"
+MEANS_GROUP = "mean_losses"
+VALIDATION_GROUP = "validation"
 
 Variables = dict[str, keras.Variable]
 
 
-def save_checkpoint(model: keras.Model, filepath: PathLike) -> None:
-    """Save weights as `save_weights` does to `.h5`, with the optimizer's and the random state.
+def save_checkpoint(model: keras.Model, filepath: PathLike, val_loss: float | None = None) -> None:
+    """Save weights as `save_weights` does to `.h5`, with all that continuing a training needs.
+
+    Args:
+        model: compiled.
+        filepath: ends in `.h5`.
+        val_loss: the validation loss of these weights, for `validation_loss`.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
@@ -38,12 +46,30 @@ def save_checkpoint(model: keras.Model, filepath: PathLike) -> None:
     states = {
         OPTIMIZER_GROUP: _optimizer_variables(model),
         RANDOM_GROUP: _random_variables(model),
+        MEANS_GROUP: _mean_variables(model),
     }
     with hdf5.new_file(path) as file:
         hdf5.write_layers(file, keras2_layers(model))
         for group, variables in states.items():
             arrays = {name: np.asarray(variable) for name, variable in variables.items()}
             hdf5.write_group(file.create_group(group), arrays)
+        if val_loss is not None:
+            arrays = {"loss": np.array([val_loss], np.float64)}
+            hdf5.write_group(file.create_group(VALIDATION_GROUP), arrays)
+
+
+def validation_loss(filepath: PathLike) -> float | None:
+    """The validation loss that was saved with a checkpoint; None without.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is damaged.
+    """
+    with hdf5.open_weights(filepath) as root:
+        group = root.group(VALIDATION_GROUP)
+        stored = {} if group is None else hdf5.read_group(group)
+        if "loss" not in stored or stored["loss"].shape != (1,):
+            return None
+        return float(stored["loss"].read()[0])
 
 
 def load_optimizer(model: keras.Model, filepath: PathLike) -> None:
@@ -98,6 +124,24 @@ def load_random_state(model: keras.Model, filepath: PathLike) -> None:
     assign(list(variables.values()), arrays)
 
 
+def load_means(model: keras.Model, filepath: PathLike) -> None:
+    """Restore the mean losses of an epoch from a checkpoint in the middle of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds no means or those of other losses. They are then
+            unchanged.
+    """
+    variables = _mean_variables(model)
+    with hdf5.open_weights(filepath) as root:
+        group = root.group(MEANS_GROUP)
+        stored = {} if group is None else hdf5.read_group(group)
+        if differing := _differing(variables, stored):
+            raise ValueError(f"{filepath} holds other means: {listed(differing)} differ")
+        arrays = _read(variables, stored)
+    assign(list(variables.values()), arrays)
+
+
 def _differing(variables: Variables, stored: Mapping[str, StoredArray]) -> list[str]:
     """Names that only one of the two has, or whose shapes or kinds differ."""
     both = variables.keys() & stored.keys()
@@ -118,6 +162,15 @@ def _random_variables(model: keras.Model) -> Variables:
     """
     states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
     return {f"generator_{number}": state for number, state in enumerate(states)}
+
+
+def _mean_variables(model: keras.Model) -> Variables:
+    """Sums and counts of the losses since the epoch began: `rpn_class_loss/total`."""
+    return {
+        f"{metric.name}/{variable.name}": variable
+        for metric in model.metrics
+        for variable in metric.variables
+    }
 
 
 def _optimizer_variables(model: keras.Model) -> Variables:

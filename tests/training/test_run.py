@@ -14,6 +14,7 @@ from mrcnn.config import Config
 from mrcnn.mask_rcnn import MaskRCNN
 from mrcnn.training import Run, distribution, find_last, new_run, resumed_run
 from mrcnn.training import run as run_module
+from mrcnn.training.figures import write_table
 from tests.tiny import TinyConfig, tiny_backbone, tiny_config
 
 
@@ -355,7 +356,73 @@ def test_a_pattern_without_the_epoch_keeps_its_one_file(tmp_path):
     assert (tmp_path / "last.h5").exists()
 
 
-@pytest.mark.parametrize("keep", [0, -1, 1.5, "5", True])
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        ({"every": 3}, [3, 6, 8]),
+        ({"last": 2, "every": 4}, [4, 7, 8]),
+        ({"best": 2}, [2, 5, 8]),
+        ({"last": 1, "best": 1, "every": 7}, [5, 7, 8]),
+    ],
+)
+@pytest.mark.parametrize("by", ["figures", "loss"])
+def test_checkpoints_are_kept_by_rule(tmp_path, keep, kept, by, monkeypatch):
+    run = new_run(tmp_path, "tiny")
+    run.keep = keep
+    run.begin()
+    figures = {1: 0.1, 2: 0.3, 3: 0.2, 4: 0.3, 5: 0.5, 6: 0.1, 7: 0.0, 8: 0.2}
+    losses = {f"{epoch:04d}": 1 - value for epoch, value in figures.items()}
+    monkeypatch.setattr(run_module, "validation_loss", lambda path: losses[Path(path).stem[-4:]])
+    for epoch in range(1, 9):
+        write(Path(run.log_dir), f"mask_rcnn_tiny_{epoch:04d}.h5")
+        if by == "figures":
+            rows = [{"epoch": e, "segm_AP": figures[e]} for e in range(1, epoch + 1)]
+            write_table(run.figures_path, rows)
+        run.finish_epoch(epoch)
+    found = sorted(int(path.stem[-4:]) for path in Path(run.log_dir).glob("*.h5"))
+    assert found == kept
+
+
+def test_states_within_epochs_are_the_last_ones_until_their_epoch_ends(tmp_path):
+    run = new_run(tmp_path, "tiny")
+    run.begin()
+    folder = Path(run.log_dir)
+    write(folder, "mask_rcnn_tiny_0001.h5", "mask_rcnn_tiny_0001_step000010.h5")
+    write(folder, "mask_rcnn_tiny_0001_step000009.h5", "other_step000001.h5")
+    path = find_last(tmp_path, "tiny")
+    assert path == run.checkpoint_within(1, 10)
+    again = resumed_run(tmp_path, "tiny", path)
+    assert (again.epoch, again.step, again.resume_from) == (1, 10, path)
+    assert again.kept == f"the last good checkpoint is {path}"
+    again.finish_step(1, 10)
+    assert len(list(folder.glob("*.h5"))) == 3
+    again.finish_epoch(2)
+    found = sorted(path.name for path in folder.glob("*.h5"))
+    assert found == ["mask_rcnn_tiny_0001.h5", "other_step000001.h5"]
+
+
+def test_one_process_trains_a_run(tmp_path):
+    first, second = Run("tiny"), Run("tiny")
+    for run in (first, second):
+        run.choose(str(tmp_path))
+    with first.locked(), pytest.raises(ValueError, match="another process trains the run in"):
+        second.locked().__enter__()
+    with second.locked():
+        pass
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
+    def none(self):
+        raise NotImplementedError("no flock")
+
+    monkeypatch.setattr(run_module.filelock.FileLock, "acquire", none)
+    run = Run("tiny")
+    run.choose(str(tmp_path))
+    with run.locked():
+        assert "cannot be locked (no flock): start one process only" in caplog.text
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.5, "5", True, {"last": 0}, {"first": 1}, {"best": "x"}])
 def test_a_number_of_checkpoints_that_cannot_be(keep):
     with pytest.raises(ValueError, match="KEEP_CHECKPOINTS is .*; it must be a whole number"):
         tiny_config(KEEP_CHECKPOINTS=keep).validate()
