@@ -25,10 +25,13 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 ROOT_DIR = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 # Seconds in which the other workers can end by themselves after one failed.
 PATIENCE = 150
+# Exit statuses of workers that a signal stopped.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,8 +64,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def start_here(arguments: argparse.Namespace) -> int:
     """Start all workers on this machine and wait for them; returns the exit status."""
-    # SystemExit ends this process like an error does, so no worker stays behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -72,6 +73,7 @@ def start_here(arguments: argparse.Namespace) -> int:
         subprocess.Popen([*command, "--index", str(i), arguments.script, *arguments.arguments])
         for i in range(arguments.workers)
     ]
+    pass_on_signals(workers)
     try:
         return wait_for(workers)
     finally:
@@ -80,15 +82,35 @@ def start_here(arguments: argparse.Namespace) -> int:
             worker.wait()
 
 
+def pass_on_signals(workers: list[subprocess.Popen]) -> None:
+    """Let SIGTERM and Ctrl-C end the workers, which save their state first; a second one ends all.
+
+    A terminal sends Ctrl-C to the workers too.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            # SystemExit ends this process like an error does, so no worker stays behind.
+            sys.exit(128 + number)
+        if number == signal.SIGTERM:
+            for worker in workers:
+                worker.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, receive)
+
+
 def wait_for(workers: list[subprocess.Popen]) -> int:
-    """Wait for workers; returns 0 if all ended well, else 1.
+    """Wait for workers; returns 0 if all ended well, 143 or 130 if a signal stopped them, else 1.
 
     After one failed, the others have PATIENCE seconds to end.
     """
     deadline = math.inf
     while time.monotonic() < deadline:
         statuses = [worker.poll() for worker in workers]
-        failed = [(i, status) for i, status in enumerate(statuses) if status]
+        failed = [(i, s) for i, s in enumerate(statuses) if s and s not in STOPPED]
         if failed and deadline == math.inf:
             # One failure soon ends the other workers, so which failed first may be unknown.
             ended = ", ".join(f"Worker {i} ended with status {status}" for i, status in failed)
@@ -100,7 +122,7 @@ def wait_for(workers: list[subprocess.Popen]) -> int:
             )
             deadline = time.monotonic() + PATIENCE
         if None not in statuses:
-            return int(bool(failed))
+            return 1 if failed else max(statuses)
         time.sleep(0.1)
     return 1
 
@@ -130,7 +152,11 @@ def run_worker(arguments: argparse.Namespace) -> None:
 def end_at_once(error: BaseException) -> None:
     """End with an error at once; Python's normal end would wait for the other workers."""
     status = error.code if isinstance(error, SystemExit) else 1
-    if isinstance(status, int):
+    if isinstance(error, KeyboardInterrupt):
+        status = 128 + signal.SIGINT
+    if status in STOPPED:
+        pass  # a signal: the training has said where it stopped
+    elif isinstance(status, int):
         traceback.print_exception(error)
     else:
         print(status, file=sys.stderr)

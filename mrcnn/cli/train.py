@@ -31,7 +31,7 @@ EPILOG = """\b
 Example:
     mrcnn train leaves --val more_leaves --epochs 20
     mrcnn train annotations.json --images photos --weights imagenet --set IMAGE_MAX_DIM=512
-    mrcnn train leaves --resume
+    mrcnn train leaves --val more_leaves --epochs 20 --name plants --resume
     mrcnn train --supervisely train.json project
 
 DATA is a file or a folder of labels in one of the formats of mrcnn convert --help; the format is

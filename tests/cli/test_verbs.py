@@ -3,6 +3,10 @@
 import csv
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +25,9 @@ from tests.rasters import write_raster
 from tests.tiny import CLASSES, random_rectangles
 
 
-def write_labels(folder, count, to="coco", seed=0):
-    """Rectangles as PNGs with labels."""
+def write_labels(folder, count, to="coco", seed=0, classes=None):
+    """Rectangles as PNGs with labels; `classes` gives other names to CLASSES."""
+    called = [(classes or {}).get(name, name) for name in CLASSES]
     dataset = random_rectangles(count, seed)
     source = folder.parent / f"source of {folder.name}"
     source.mkdir(parents=True)
@@ -32,11 +37,11 @@ def write_labels(folder, count, to="coco", seed=0):
         PIL.Image.fromarray(dataset.load_image(number)).save(path)
         masks, class_ids = dataset.load_mask(number)
         objects = [
-            LabelledObject(CLASSES[class_id - 1], masks[..., i])
+            LabelledObject(called[class_id - 1], masks[..., i])
             for i, class_id in enumerate(class_ids)
         ]
         images.append(LabelledImage(path.name, str(path), 64, 64, objects))
-    FORMATS[to].write(images, CLASSES, folder)
+    FORMATS[to].write(images, called, folder)
     return folder
 
 
@@ -119,6 +124,63 @@ def test_last_goes_on_with_the_run(trained_run, run):
 
 
 @pytest.mark.slow
+def test_resume_begins_a_run_and_goes_on_with_it(trained_run, run, tmp_path):
+    _, _, data = trained_run
+    words = ["train", data, "--weights", "random", "--logs", tmp_path, "--split", 0.4]
+    words += ["--resume", "--name", "again"]
+    status, out, _ = run(*words, "--epochs", 1)
+    assert status == 0 and "Epoch 1/1" in out
+    status, out, err = run(*words, "--epochs", 2)
+    assert status == 0 and "Epoch 2/2" in out and "Epoch 1/2" not in out, err
+    (folder,) = tmp_path.glob("again*")
+    # What differs from the run is named, and nothing is trained.
+    for other, message in [
+        (["--seed", 5], "seed was 0 and is 5"),
+        (["--split", 0.2], "split was 0.4 and is 0.2"),
+        (["--set", "LEARNING_RATE=0.5"], "LEARNING_RATE was 0.001 and is 0.5"),
+    ]:
+        status, _, err = run(*words, "--epochs", 3, *other)
+        assert status == 1 and message in err and "--resume needs the same" in err
+        assert "Traceback" not in err and not (folder / "mask_rcnn_again_0003.h5").exists()
+
+
+def test_a_run_of_other_classes_is_not_continued(trained_run, run, tmp_path):
+    folder, _, _ = trained_run
+    names = {"bar": "rod", "block": "block", "tile": "tile"}
+    data = write_labels(tmp_path / "leaves", 3, classes=names)
+    words = ["--logs", folder.parent, "--name", "leaves", "--epochs", 9]
+    status, _, err = run("train", data, "--weights", "last", *words)
+    assert status == 1 and "learns the classes bar, block, tile, and the data have" in err
+
+
+def test_patience_needs_a_validation(trained_run, run, tmp_path):
+    _, _, data = trained_run
+    status, _, err = run("train", data, "--split", 0, "--patience", 3, "--logs", tmp_path)
+    assert status == 2 and "--patience needs a validation" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_saves_the_state_and_gives_the_exit_status(trained_run, tmp_path, number, status):
+    _, _, data = trained_run
+    words = [sys.executable, Path(__file__).with_name("tiny_verbs.py"), "train", data]
+    words += ["--weights", "random", "--epochs", "500", "--logs", tmp_path, "--name", "a"]
+    words += ["--set", "CHECKPOINT_MINUTES=0", "--set", "STEPS_PER_EPOCH=50"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    folder = None
+    while process.poll() is None:
+        # The first event of a step is written, so there is something to save.
+        if any(path.stat().st_size > 200 for path in tmp_path.glob("a*/events*")):
+            process.send_signal(getattr(signal, number))
+            break
+        time.sleep(0.05)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == status, err
+    (folder,) = tmp_path.glob("a*")
+    (state,) = folder.glob("*_step*.h5")
+    assert f"Stopped: the last good checkpoint is {state}." in err and "Traceback" not in err
+
+
 def test_validation_data_of_their_own(run, tmp_path):
     train = write_labels(tmp_path / "train", 2)
     val = write_labels(tmp_path / "val", 1, to="labelme", seed=9)

@@ -71,11 +71,17 @@ def test_two_workers_one_dies_and_the_run_is_resumed(tmp_path):
     assert [path.name for path in logs.glob("*/train/*tfevents*")]
     assert not list(logs.glob("*/worker1/*"))
 
-    resumed = start(SCRIPT, logs, 2, "--resume", cache=cache)
+    # A signal to one of them, in the first step of the third epoch: both stop after that step.
+    stopped = start(SCRIPT, logs, 3, "--resume", "--stop=1,2", cache=cache)
+    assert stopped.returncode == 143, stopped.stderr[-5000:]
+    middle = last.with_name("mask_rcnn_tiny_0002_step000001.h5")
+    assert find_last(logs, "tiny") == str(middle) and "Traceback" not in stopped.stderr
+
+    resumed = start(SCRIPT, logs, 3, "--resume", cache=cache)
     assert resumed.returncode == 0, resumed.stderr[-5000:]
     assert_bit_equal(logs)
-    assert after(logs, 0)["epoch"] == 2 and len(after(logs, 0)["losses"]) == 2
-    assert find_last(logs, "tiny") == str(last.with_name("mask_rcnn_tiny_0002.h5"))
+    assert after(logs, 0)["epoch"] == 3 and len(after(logs, 0)["losses"]) == 1
+    assert find_last(logs, "tiny") == str(last.with_name("mask_rcnn_tiny_0003.h5"))
 
 
 def write(folder, text):

@@ -1,6 +1,6 @@
 """What the workers of test_train_workers.py run: a tiny training that writes down its weights.
 
-worker_script.py LOGS EPOCHS [--resume] [--die WORKER,BATCH]
+worker_script.py LOGS EPOCHS [--resume] [--die=WORKER,BATCH] [--stop=WORKER,BATCH]
 """
 
 import os
@@ -28,6 +28,10 @@ def main(logs, epochs, *options):
     seen = []
 
     class Seen(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if f"--stop={worker},{len(seen)}" in options:
+                os.kill(os.getpid(), signal.SIGTERM)
+
         def on_train_batch_end(self, batch, logs=None):
             seen.append(float(logs["loss"]))
             if f"--die={worker},{len(seen)}" in options:

@@ -5,6 +5,7 @@ import copy
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -81,6 +82,23 @@ def test_every_second_epoch_to_table_history_and_tensorboard(tmp_path, monkeypat
     assert set(rows[0]) == {"epoch", *callbacks.FIGURES} - {"bbox_APs", "segm_APs"}
     events = EventAccumulator(f"{model.log_dir}/validation").Reload()
     assert [event.step for event in events.Tensors("epoch_segm_AP")] == [1, 3]
+
+
+def test_a_training_without_progress_ends(tmp_path, caplog):
+    figures = [0.1, 0.3, 0.2, 0.3, 0.4]
+    run = SimpleNamespace(figures_path=str(tmp_path / "coco_ap.csv"))
+    model = SimpleNamespace(training_run=run)
+    ended = []
+    for epoch in range(len(figures)):
+        callback = callbacks.StopWithoutProgress(model, 2)  # each time, as in a resumed run
+        callback.set_model(SimpleNamespace(stop_training=False))
+        rows = [{"epoch": e + 1, "segm_AP": figures[e]} for e in range(epoch + 1)]
+        callbacks.write_table(run.figures_path, rows)
+        callback.on_epoch_end(epoch)
+        ended.append(callback.model.stop_training)
+    assert ended == [False, False, False, True, False]
+    with pytest.raises(ValueError, match="patience is 0"):
+        callbacks.StopWithoutProgress(model, 0)
 
 
 def test_the_best_weights_stay_also_over_a_resumed_run(tmp_path, monkeypatch):
