@@ -39,7 +39,7 @@ def faces_of(folders: list[str]) -> list[str]:
 
 
 # A room's `__init__.py` shows what others call.
-FACES = ("weights", "detection", "tiles", "evaluation", "training")
+FACES = ("weights", "detection", "tiles", "evaluation", "training", "inspection")
 READING_ORDER = reading_order()
 FACADES = ("model", "utils", "parallel_model")
 # `backend` has the primitives of one device, `distribution` the devices: Keras has no common names

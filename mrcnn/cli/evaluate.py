@@ -64,7 +64,7 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
         classes=trained.class_names,
         skip_invalid=chosen["skip_invalid"],
     )
-    model = _model(trained)
+    model = detector_of(trained)
     with progress("images") as move:
         found = evaluation_of(model, dataset, chosen["limit"], chosen["threshold"], move)
     _print(found)
@@ -73,7 +73,8 @@ def evaluate(weights: str, data: Path, **chosen: Any) -> int:
     return 0
 
 
-def _model(trained: Trained) -> MaskRCNN:
+def detector_of(trained: Trained) -> MaskRCNN:
+    """The model that detects with these weights."""
     from mrcnn.mask_rcnn import MaskRCNN
 
     config = trained.config.for_detection()

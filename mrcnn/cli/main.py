@@ -36,6 +36,7 @@ VERBS = {
     "train": Verb("mrcnn.cli.train", "Train on labelled images."),
     "detect": Verb("mrcnn.cli.detect", "Find objects in images, and write them to files."),
     "evaluate": Verb("mrcnn.cli.evaluate", "Compare detections with labels."),
+    "inspect": Verb("mrcnn.cli.inspect", "Look at data, a network, weights or runs in pictures."),
     "convert": Verb("mrcnn.cli.convert", "Write labels in another format."),
     "info": Verb("mrcnn.cli.info", "Show versions, devices and speed, or what a run was."),
 }

@@ -259,7 +259,7 @@ def _run_stages(
             learning_rate=model.config.LEARNING_RATE,
             epochs=stage.end,
             layers=stage.layers,
-            augmentation=_augmentation(chosen["augmentation"]),
+            augmentation=augmenter(chosen["augmentation"]),
             custom_callbacks=[
                 *evaluation,
                 StepLog(model.log_dir),
@@ -275,7 +275,7 @@ def _run_stages(
     return logs
 
 
-def _augmentation(name: str) -> Any:
+def augmenter(name: str) -> Any:
     """The augmenter of this name."""
     if name == "none":
         return None

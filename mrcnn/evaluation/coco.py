@@ -86,6 +86,23 @@ def evaluate(
     Raises:
         ValueError: as `coco_ground_truth` and `run_coco_eval`.
     """
+    evals = coco_evals(model, dataset, image_ids, limit, progress, coco_gt)
+    return {iou_type: coco_figures(one) for iou_type, one in evals.items()}
+
+
+def coco_evals(
+    model: Detects,
+    dataset: Dataset,
+    image_ids: Sequence[int] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    coco_gt: COCO | None = None,
+) -> dict[str, COCOeval]:
+    """Pycocotools' evaluation of boxes and masks, from which `evaluate` takes its figures.
+
+    Args:
+        model, dataset, image_ids, limit, progress, coco_gt: as in `evaluate`.
+    """
     image_ids = chosen_images(dataset, image_ids, limit)
     if coco_gt is None:
         coco_gt = coco_ground_truth(dataset, image_ids)
@@ -96,10 +113,7 @@ def evaluate(
         results = with_source_ids(
             dataset, detect_results(model, dataset, image_ids, progress=progress)
         )
-    return {
-        iou_type: coco_figures(run_coco_eval(coco_gt, results, iou_type, **scope))
-        for iou_type in IOU_TYPES
-    }
+    return {iou_type: run_coco_eval(coco_gt, results, iou_type, **scope) for iou_type in IOU_TYPES}
 
 
 def chosen_images(

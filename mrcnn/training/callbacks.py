@@ -13,7 +13,7 @@ import keras
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset
 from mrcnn.detection.detector import Detector
-from mrcnn.evaluation.coco import evaluate
+from mrcnn.evaluation.coco import ap_by_class, coco_evals, coco_figures
 from mrcnn.training import distribution
 from mrcnn.training.figures import FIGURES as FIGURES
 from mrcnn.training.figures import read_table, write_table
@@ -36,9 +36,9 @@ class CocoEvaluation(keras.callbacks.Callback):
     The figures are added to the epoch's logs as `val_bbox_AP`, `val_segm_AP50` and so on, so
     History, TensorBoard and callbacks with `monitor` see them. `coco_ap.csv` in the run's folder
     gets one row per evaluation. The weights with the best segm AP of the run are saved beside the
-    checkpoints as `mask_rcnn_<name>_best.h5`. A resumed run continues the table and compares with
-    the best AP in it. Checkpoints are written before the evaluation, so a run that is stopped
-    during an evaluation lacks the figures of that epoch.
+    checkpoints as `mask_rcnn_<name>_best.h5`. `class_ap.csv` has the segm AP of each class. A
+    resumed run continues the tables and compares with the best AP in them. Checkpoints are written
+    before the evaluation, so a run that is stopped during one lacks the figures of that epoch.
 
     Args:
         model: the `MaskRCNN` that trains.
@@ -79,12 +79,12 @@ class CocoEvaluation(keras.callbacks.Callback):
             return
         detector = self._current_detector()
         with distribution.data_on(None):
-            figures = evaluate(detector, self.dataset, **self.images)
+            evals = coco_evals(detector, self.dataset, **self.images)
         # COCO gives -1 if there is no object of that size.
         row = {
             f"{iou_type}_{name}": value
-            for iou_type, by_name in figures.items()
-            for name, value in by_name.items()
+            for iou_type, found in evals.items()
+            for name, value in coco_figures(found).items()
             if value >= 0
         }
         if logs is not None:
@@ -95,6 +95,17 @@ class CocoEvaluation(keras.callbacks.Callback):
         if row.get("segm_AP", 0.0) > best:
             save_weights(detector.keras_model, self.best_path)
         write_table(table, [*earlier, {"epoch": epoch + 1, **row}])
+        self._write_classes(epoch, ap_by_class(evals["segm"]))
+
+    def _write_classes(self, epoch: int, by_class: dict[str, float]) -> None:
+        table = self.mask_rcnn.training_run.class_figures_path
+        earlier = [
+            {name: row[name] for name in ("epoch", *by_class) if name in row}
+            for row in read_table(table)
+            if row["epoch"] <= epoch
+        ]
+        known = {name: value for name, value in by_class.items() if value >= 0}
+        write_table(table, [*earlier, {"epoch": epoch + 1, **known}], list(by_class))
 
     @property
     def best_path(self) -> str:

@@ -143,6 +143,30 @@ def read_events(folder: PathLike) -> Curves:
     return {tag: scalars for tag, scalars in found.items() if len(scalars.steps)}
 
 
+def seconds_per_step(folder: PathLike) -> Scalars:
+    """Seconds from one step to the next, as `callbacks.StepLog` wrote them down.
+
+    What comes between epochs, and the start of a resumed run, is left out.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(os.fspath(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    tag = "Training/Loss"
+    found = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+    pairs = [
+        (later.step, (later.wall_time - one.wall_time) / (later.step - one.step))
+        for one, later in zip(found[:-1], found[1:], strict=True)
+        if later.step > one.step
+    ]
+    # An evaluation takes as long as many steps.
+    usual = float(np.median([seconds for _, seconds in pairs])) if pairs else 0.0
+    kept = [(step, seconds) for step, seconds in pairs if seconds <= 10 * usual]
+    return Scalars(
+        np.array([step for step, _ in kept], np.int64), np.array([s for _, s in kept], np.float64)
+    )
+
+
 def _of_scalars(events: Any, tag: str) -> Iterator[tuple[float, int, float]]:
     for event in events.Scalars(tag):
         yield event.wall_time, event.step, event.value

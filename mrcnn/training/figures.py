@@ -1,4 +1,4 @@
-"""The table of COCO's figures by epoch, `coco_ap.csv` in a run's folder."""
+"""Tables by epoch in a run's folder: COCO's figures, and the mask AP of each class."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def read_table(path: PathLike) -> list[dict[str, float]]:
     return [{**row, "epoch": epoch} for epoch, row in zip(epochs, figures, strict=True)]
 
 
-def write_table(path: PathLike, rows: Sequence[dict[str, float]]) -> None:
+def write_table(
+    path: PathLike, rows: Sequence[dict[str, float]], names: Sequence[str] = FIGURES
+) -> None:
     """Write rows in the format of `read_table`; an existing file is replaced at the end."""
     with (
         written_beside(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, ["epoch", *FIGURES], restval="")
+        writer = csv.DictWriter(file, ["epoch", *names], restval="")
         writer.writeheader()
         writer.writerows(rows)

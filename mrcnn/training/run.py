@@ -9,6 +9,7 @@ number: `leaf20260101T0000_2`. The folder holds
                                       the state within the next epoch, after so many of its steps
     mask_rcnn_<name>_best.h5          the weights with the best mask AP, see CocoEvaluation
     coco_ap.csv                       COCO's figures by epoch
+    class_ap.csv                      mask AP of each class by epoch
     config.json                       the Config, with the names of the classes
     run.json                          one entry per training: command, versions, backend, epochs
     split.json                        which images train and which validate, if that was drawn
@@ -151,6 +152,11 @@ class Run:
     def figures_path(self) -> str:
         """Path of the table of COCO's figures by epoch."""
         return os.path.join(self.log_dir, "coco_ap.csv")
+
+    @property
+    def class_figures_path(self) -> str:
+        """Path of the table of the classes' mask AP by epoch."""
+        return os.path.join(self.log_dir, "class_ap.csv")
 
     @property
     def config_path(self) -> str:

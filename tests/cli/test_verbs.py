@@ -21,6 +21,7 @@ from mrcnn.data.formats.find import FORMATS
 from mrcnn.data.formats.objects import LabelledImage, LabelledObject
 from mrcnn.result_formats.write import RESULT_FORMATS
 from tests.cli.tiny_verbs import use_the_tiny_network
+from tests.inspection.test_page import check_page
 from tests.rasters import write_raster
 from tests.tiny import CLASSES, random_rectangles
 
@@ -322,6 +323,29 @@ def test_wrong_options_leave_nothing(trained_run, run, tmp_path, words, status, 
     assert found[0] == 1 and "there is no file" in found[2] and not output.exists()
     found = run("detect", folder.parent, data / "images", "--output", output)
     assert found[0] == 1 and f"the newest run in it is {folder}" in found[2]
+
+
+def test_inspection_of_data_network_weights_and_run(trained_run, run, tmp_path):
+    folder, _, data = trained_run
+    for words, sections in [
+        (("data", data), 8),
+        (("model", folder, data), 12),
+        (("weights", folder), 3),
+        (("weights", folder, "--compare", folder), 4),
+        (("run", folder), 5),
+    ]:
+        output = tmp_path / f"{words[0]}_{len(words)}"
+        status, out, err = run("inspect", *words, "--output", output)
+        assert status == 0, err
+        assert f"{output / 'report.html'}: {sections} sections; " in out
+        check_page(output / "report.html")
+    status, _, err = run("inspect", "data", data, "--output", output)
+    assert status == 1 and "is not empty" in err
+    status, _, err = run("inspect", "run", tmp_path, "--output", tmp_path / "no")
+    assert status == 1 and "has no event files" in err and not (tmp_path / "no").exists()
+    other = write_labels(tmp_path / "two", 2, classes={"bar": "rod"})
+    status, _, err = run("inspect", "model", folder, other, "--output", tmp_path / "no")
+    assert status == 1 and "rod" in err and "Traceback" not in err
 
 
 def test_evaluation(trained_run, run, tmp_path):

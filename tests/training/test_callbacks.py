@@ -34,11 +34,14 @@ def given_figures(monkeypatch, *segm_ap):
     """Let the evaluations find these segm APs in turn; box AP is always half, no small objects."""
     values = iter(segm_ap)
 
-    def evaluate(model, dataset, **images):
+    def evals(model, dataset, **images):
         figures = dict.fromkeys(evaluation.COCO_FIGURES, 0.25) | {"APs": -1.0}
         return {"bbox": {**figures, "AP": 0.5}, "segm": {**figures, "AP": next(values)}}
 
-    monkeypatch.setattr(callbacks, "evaluate", evaluate)
+    monkeypatch.setattr(callbacks, "coco_evals", evals)
+    monkeypatch.setattr(callbacks, "coco_figures", lambda figures: figures)
+    by_class = {"bar": 0.5, "block": -1.0}  # no object of the second class
+    monkeypatch.setattr(callbacks, "ap_by_class", lambda figures: by_class)
 
 
 @pytest.mark.slow
