@@ -245,10 +245,12 @@ def _run_stages(
 ) -> list[dict[str, float]]:
     """Train; returns Keras' logs of each epoch."""
     from mrcnn.cli.epoch_lines import EpochLines
+    from mrcnn.inspection.board import RunBoard
     from mrcnn.training.callbacks import CocoEvaluation, StepLog, StopWithoutProgress
 
     logs: list[dict[str, float]] = []
     evaluation: list[Any] = [] if val_set is None else [CocoEvaluation(model, val_set)]
+    board = RunBoard(model.log_dir, model.config, *evaluation)
     if chosen["patience"] is not None:
         evaluation.append(StopWithoutProgress(model, chosen["patience"]))
     for stage in stages:
@@ -262,7 +264,8 @@ def _run_stages(
             augmentation=augmenter(chosen["augmentation"]),
             custom_callbacks=[
                 *evaluation,
-                StepLog(model.log_dir),
+                board,
+                StepLog(model.log_dir, batch_size=model.config.BATCH_SIZE),
                 EpochLines(stages[-1].end),
             ],
             seed=chosen["seed"],

@@ -21,6 +21,7 @@ from mrcnn.evaluation.report import evaluation_of
 from mrcnn.geometry.boxes import apply_box_deltas, denorm_boxes
 from mrcnn.inspection.figures import as_rgb, draw_objects, images, panels, short_name
 from mrcnn.inspection.page import Picture, Section, Table
+from mrcnn.inspection.tensors import run_graph
 from mrcnn.report import truth_of
 from mrcnn.visualize import draw_boxes
 
@@ -89,7 +90,9 @@ class Stages:
         for step in ("pre_nms_anchors", "refined_anchors", "refined_anchors_clipped"):
             outputs.append((step, model.ancestor(pillar, f"ROI/{step}")))
         molded, metas, _ = model.mold_inputs([self.image])
-        found = model.run_graph(molded, outputs, metas)
+        anchors = model.get_anchors(molded.shape[1:])
+        inputs = {"input_image": molded, "input_image_meta": metas, "input_anchors": anchors[None]}
+        found = run_graph(inputs, outputs)
         self.values = {name: array[0] for name, array in found.items()}
 
     def pixels(self, name: str) -> np.ndarray:

@@ -49,6 +49,10 @@ class CocoEvaluation(keras.callbacks.Callback):
         limit: largest number of images, None or 0 for all.
         coco_gt: the annotation file's own ground truth, see `evaluation.evaluate`.
 
+    Attributes:
+        by_class: segm AP of each class in the last evaluation; classes without objects are left
+            out.
+
     Raises:
         ValueError: `every` is below 1.
     """
@@ -71,13 +75,14 @@ class CocoEvaluation(keras.callbacks.Callback):
         self.config = config or detection_config(model.config)
         self.every = every
         self.images = {"image_ids": image_ids, "limit": limit, "coco_gt": coco_gt}
+        self.by_class: dict[str, float] = {}
         self._detector: Detector | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Evaluate, and write the figures and the best weights."""
         if (epoch + 1) % self.every:
             return
-        detector = self._current_detector()
+        detector = self.current_detector()
         with distribution.data_on(None):
             evals = coco_evals(detector, self.dataset, **self.images)
         # COCO gives -1 if there is no object of that size.
@@ -95,24 +100,24 @@ class CocoEvaluation(keras.callbacks.Callback):
         if row.get("segm_AP", 0.0) > best:
             save_weights(detector.keras_model, self.best_path)
         write_table(table, [*earlier, {"epoch": epoch + 1, **row}])
-        self._write_classes(epoch, ap_by_class(evals["segm"]))
+        self.by_class = {n: ap for n, ap in ap_by_class(evals["segm"]).items() if ap >= 0}
+        self._write_classes(epoch, list(ap_by_class(evals["segm"])))
 
-    def _write_classes(self, epoch: int, by_class: dict[str, float]) -> None:
+    def _write_classes(self, epoch: int, names: list[str]) -> None:
         table = self.mask_rcnn.training_run.class_figures_path
         earlier = [
-            {name: row[name] for name in ("epoch", *by_class) if name in row}
+            {name: row[name] for name in ("epoch", *names) if name in row}
             for row in read_table(table)
             if row["epoch"] <= epoch
         ]
-        known = {name: value for name, value in by_class.items() if value >= 0}
-        write_table(table, [*earlier, {"epoch": epoch + 1, **known}], list(by_class))
+        write_table(table, [*earlier, {"epoch": epoch + 1, **self.by_class}], names)
 
     @property
     def best_path(self) -> str:
         """Path of the run's weights with the best segm AP."""
         return self.mask_rcnn.training_run.best
 
-    def _current_detector(self) -> Detector:
+    def current_detector(self) -> Detector:
         """A detector with the current weights."""
         # On one device, even if the training model is on several.
         with distribution.data_on(None):
@@ -180,25 +185,28 @@ class StepLog(keras.callbacks.Callback):
             of the first step and the number of the last step. The last step of an epoch ends an
             entry. One entry takes 0.4 ms (ResNet101, one core), and 8 ms on JAX, which has to fetch
             the model's state for the learning rate.
+        batch_size: images per step of all workers, for `Training/images_per_second`, which counts
+            the wait for images too; None: it is not written.
 
     Raises:
         ValueError: `every` is below 1; or, when training begins, the length of an epoch is unknown.
         ImportError: when training begins, TensorBoard is not installed.
     """
 
-    def __init__(self, log_dir: PathLike, every: int = 1):
+    def __init__(self, log_dir: PathLike, every: int = 1, batch_size: int | None = None):
         super().__init__()
         if every < 1:
             raise ValueError(f"every is {every}; it must be at least 1 step.")
         self.log_dir = os.fspath(log_dir)
         self.every = every
+        self.batch_size = batch_size
         self._learning_rate: float | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Open an event file."""
         if self.params["steps"] is None:
             raise ValueError("StepLog counts steps by epochs; give fit their steps_per_epoch.")
-        self._writer = _event_writer(self.log_dir)
+        self._writer = event_writer(self.log_dir)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Close the event file."""
@@ -225,6 +233,9 @@ class StepLog(keras.callbacks.Callback):
         }
         assert self._learning_rate is not None
         means["learning_rate"] = self._learning_rate
+        if self.batch_size is not None:
+            seconds = time.perf_counter() - self._began
+            means["images_per_second"] = self.batch_size * (done - self._done) / seconds
         _write_scalars(self._writer, "Training", self._steps_before + done, means)
         self._begin_entry(done, sums)
 
@@ -241,6 +252,7 @@ class StepLog(keras.callbacks.Callback):
     def _begin_entry(self, done: int, sums: dict[str, float]) -> None:
         """Note how many steps of the epoch are written, and the sums of their losses."""
         self._done, self._sums, self._learning_rate = done, sums, None
+        self._began = time.perf_counter()
 
 
 def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
@@ -248,7 +260,7 @@ def _learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     return float(keras.ops.convert_to_numpy(inner_optimizer(optimizer).learning_rate))
 
 
-def _event_writer(folder: str) -> Any:
+def event_writer(folder: str) -> Any:
     """TensorBoard's own writer of event files, which works without TensorFlow."""
     try:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
