@@ -5,9 +5,9 @@
     python scripts/train_workers.py --address HOST:PORT --workers 4 --index 2 SCRIPT …
 
 The first command starts both workers on this machine, for a trial or if it has many cores. The
-second is one worker of a Slurm job, which provides address, number and index
-(scripts/train.slurm). The third is one of four workers started by hand; HOST is the machine of
-worker 0.
+second is one worker of a Slurm job, which provides address, number and index: see
+scripts/slurm/train_nodes.sbatch. The third is one of four workers started by hand; HOST is the
+machine of worker 0.
 
 Every worker runs the whole script with the same random seed: docs/distribution.md.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -73,7 +74,7 @@ class RunBoard(keras.callbacks.Callback):
         """Write the settings."""
         self._writer = event_writer(str(self.log_dir))
         self._write(0, _settings_text(self.config))
-        self._write(0, _hyper_parameters(self.config, str(self.log_dir)))
+        self._write(0, _hyper_parameters(self.config, Path(self.log_dir).name))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write AP by class and pictures."""

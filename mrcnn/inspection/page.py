@@ -68,7 +68,7 @@ def write_report(
     template = resources.files("mrcnn.inspection").joinpath("page.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     with folder_beside(folder) as temporary:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         filled = [
             {
                 "title": section.title,

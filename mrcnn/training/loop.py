@@ -21,7 +21,7 @@ from mrcnn.training.model import TrainingModel
 from mrcnn.training.optimizers import inner_optimizer, set_schedule
 from mrcnn.training.resumption import fit_from_step, restore
 from mrcnn.training.run import Run
-from mrcnn.training.saving import Checkpoint, StopSignals, not_finite
+from mrcnn.training.saving import Checkpoint, Stop, StopSignals, not_finite
 from mrcnn.types import PathLike
 
 logger = logging.getLogger("mrcnn")
@@ -93,13 +93,15 @@ def fit(
             run.write_record(epochs)
         step, checkpoint = restore(model, run, len(train_loader))
         set_schedule(model, config, (epochs - run.epoch) * len(train_loader) - step)
+        checkpoints = Checkpoint(run, is_first, config.CHECKPOINT_MINUTES, signals)
         callbacks = [
             *_weight_averaging(model, is_within_epoch=step > 0),
             StopWhereDiverged(run, train_loader),
-            Checkpoint(run, is_first, config.CHECKPOINT_MINUTES, signals),
+            checkpoints,
             *custom,
-            # Last, so that it shows the values that other callbacks add to an epoch's logs.
+            # After them, so that it shows the values that they add to an epoch's logs.
             *(_tensorboard(run.log_dir) if is_first else []),
+            Stop(checkpoints),
         ]
         settings = {
             "initial_epoch": run.epoch,

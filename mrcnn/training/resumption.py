@@ -33,6 +33,7 @@ def restore(model: TrainingModel, run: Run, steps: int) -> tuple[int, PathLike |
     """
     path, run.resume_from = run.resume_from, None
     step, run.step = run.step, 0
+    is_interrupted, run.is_interrupted = run.is_interrupted, False
     if path is None:
         return 0, None
     if step >= steps:
@@ -43,7 +44,7 @@ def restore(model: TrainingModel, run: Run, steps: int) -> tuple[int, PathLike |
             steps,
         )
         step = 0
-    elif step:
+    elif is_interrupted:
         # Keras puts the averages of EMA_MOMENTUM in place of the weights when `fit` is interrupted.
         load_weights(model, path)
     start_optimizer(model)

@@ -94,6 +94,7 @@ class Run:
         step: number of steps done of the next epoch, in the checkpoint of `resume_from`.
         keep: KEEP_CHECKPOINTS: how many of the latest checkpoints to keep, or rules; None for all.
         resume_from: checkpoint whose optimizer and random state the next training takes over.
+        is_interrupted: a training of this process stopped there, so its weights are not loaded yet.
         is_new: the folder does not exist yet.
         is_custom: other code, such as a subclass of MaskRCNN, chose folder or pattern.
         notes: what else `run.json` says of the next trainings, such as where the data are.
@@ -107,6 +108,7 @@ class Run:
     step: int = 0
     keep: int | Mapping[str, int] | None = None
     resume_from: PathLike | None = None
+    is_interrupted: bool = False
     is_new: bool = False
     is_custom: bool = False
     notes: dict[str, Any] = field(default_factory=dict)

@@ -87,6 +87,9 @@ class Checkpoint(keras.callbacks.Callback):
         signals: signals that end the training, after its state is written.
         clock: seconds that never go back.
 
+    Attributes:
+        is_stopping: the state of a step is saved, and `Stop` ends the training after it.
+
     Raises:
         OSError: a state cannot be written; the message names the last one that was.
     """
@@ -105,6 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.minutes = minutes
         self.signals = signals or StopSignals()
         self._clock = clock
+        self.is_stopping = False
         self._epoch = self._step = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -124,7 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
             return
         if self._must_stop():
             self._save_within_epoch(is_last=True)
-            self._stop()
+            self.is_stopping = True
         elif self.minutes and self._clock() - self._saved_at >= 60 * self.minutes:
             self._save_within_epoch()
 
@@ -132,18 +136,19 @@ class Checkpoint(keras.callbacks.Callback):
         """End a validation that a signal interrupts; the epoch's steps are all done."""
         if self._step == self.params["steps"] and self._must_stop():
             self._save_epoch(None)
-            self._stop()
+            self.stop()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the checkpoint."""
         self._save_epoch((logs or {}).get("val_loss"))
         if self._must_stop():
-            self._stop()
+            self.stop()
 
     def _must_stop(self) -> bool:
         return distribution.any_worker(self.signals.received is not None)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the training as the signal asks."""
         if self.signals.received is None:  # another worker got the signal
             self.signals.received = int(signal.SIGTERM)
         logger.warning("Stopped: %s.", self.run.kept)
@@ -166,6 +171,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.run.finish_step(self._epoch, self._step)
         if is_last:  # `train` may be called again in this process
             self.run.step, self.run.resume_from = self._step, path
+            self.run.is_interrupted = True
 
     def _save(self, path: str, val_loss: float | None) -> None:
         self.run.restore_folder()
@@ -178,6 +184,23 @@ class Checkpoint(keras.callbacks.Callback):
             ) from error
         self._saved_at = self._clock()
         self.signals.is_deferred = distribution.worker_count() > 1
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a training that a signal stops, after all other callbacks have seen its last step.
+
+    Args:
+        checkpoint: has saved the state of the step.
+    """
+
+    def __init__(self, checkpoint: Checkpoint):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """End the training."""
+        if self.checkpoint.is_stopping:
+            self.checkpoint.stop()
 
 
 def not_finite(model: keras.Model) -> str | None:

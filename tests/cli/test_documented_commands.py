@@ -20,7 +20,10 @@ from tests.ray_warnings import RAY_WARNINGS
 from tests.tiny import TinyConfig
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/command_line.md", "docs/resuming.md", "docs/tiles.md")
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("command_line", "resuming", "inspecting", "tiles")),
+)
 RUN = re.compile(r"logs/[a-z]+\d{8}T\d{4}")
 
 pytestmark = [pytest.mark.slow, *RAY_WARNINGS]

@@ -76,7 +76,8 @@ class Steps(keras.callbacks.Callback):
 
 
 def train(model, epochs, *callbacks, validation=DATA):
-    return model.train(DATA, validation, 1e-3, epochs, "all", custom_callbacks=callbacks, verbose=0)
+    # So low that the last digits, which vary with the order of threads, choose no other ROIs.
+    return model.train(DATA, validation, 1e-5, epochs, "all", custom_callbacks=callbacks, verbose=0)
 
 
 def names(folder):
@@ -106,10 +107,11 @@ def test_a_run_stopped_within_an_epoch_goes_on_step_for_step(
     assert rest.calls == ["begin", "end"]
     assert history.epoch == [1, 2] and len(history.history["loss"]) == 2
     assert list(rest.losses) == [(1, 2), 1, (2, 0), (2, 1), (2, 2), 2]
+    assert int(second.keras_model.optimizer.iterations) == 9
     for key, losses in rest.losses.items():
         assert losses == pytest.approx(unbroken.losses[key], rel=1e-4), key
     for path, weight in weights_of(second.keras_model).items():
-        np.testing.assert_allclose(weight, weights_of(whole.keras_model)[path], atol=1e-4)
+        np.testing.assert_allclose(weight, weights_of(whole.keras_model)[path], atol=1e-5)
     assert names(second.log_dir) == [f"mask_rcnn_tiny_000{i}.h5" for i in (1, 2, 3)]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
