@@ -32,9 +32,10 @@ Logs = dict[str, Any] | None
 class StopSignals:
     """A context in which SIGINT and SIGTERM let a training save its state before it ends.
 
-    The first signal is noted in `received` while `is_deferred`; otherwise, like every second one,
-    it ends the program at once. Signals for which the program has a handler of its own stay as they
-    are, and so does everything outside the main thread, where Python allows no handlers.
+    While `is_deferred`, the first signal is noted in `received`, further SIGTERMs change nothing,
+    and a further SIGINT ends the program at once. Otherwise the first one does. Signals for which
+    the program has a handler of its own stay as they are, and so does everything outside the main
+    thread, where Python allows no handlers.
 
     Attributes:
         received: the signal's number, None before it comes.
@@ -61,13 +62,17 @@ class StopSignals:
         self._before.clear()
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        first, self.received = self.received is None, number
-        if not (first and self.is_deferred):
+        is_first = self.received is None
+        # Slurm sends SIGTERM twice in the same second when it preempts a job.
+        if not self.is_deferred or (not is_first and number == signal.SIGINT):
+            self.received = number
             self.end()
-        logger.warning(
-            "%s: the state is saved after this step; a second signal ends at once.",
-            signal.Signals(number).name,
-        )
+        if is_first:
+            self.received = number
+            logger.warning(
+                "%s: the state is saved after this step; Ctrl-C ends at once.",
+                signal.Signals(number).name,
+            )
 
     def end(self) -> None:
         """End the program as the signal asks: with exit status 130 for SIGINT, 143 for SIGTERM."""

@@ -72,6 +72,7 @@ job="$(sbatch --parsable "$folder/train.sbatch" nuclei/train --split 0 \
   --set IMAGE_MIN_SCALE=0 --set IMAGE_MIN_DIM=128 --set IMAGE_MAX_DIM=128)"
 log="$folder/mrcnn_train-$job.log"
 
+# shellcheck disable=SC2016  # conditions are evaluated later
 # Waits for a condition, or fails and shows what there is.
 wait_for() {
   for _ in $(seq 600); do

@@ -22,7 +22,13 @@ from tests.tiny import TinyConfig
 ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("command_line", "resuming", "inspecting", "tiles")),
+    *(
+        f"docs/{name}.md"
+        for name in (
+            *("command_line", "resuming", "inspecting", "tiles"),
+            *("custom_data", "tuning", "install"),
+        )
+    ),
 )
 RUN = re.compile(r"logs/[a-z]+\d{8}T\d{4}")
 
