@@ -115,6 +115,7 @@ def read(model: MaskRCNN, path: Path) -> None:
     """Weights and optimizer state of a checkpoint, bit for bit: written again they are the same."""
     model.load_weights(path)
     weights.load_optimizer(model.keras_model, path)
+    weights.load_means(model.keras_model, path)
     again = Path(model.model_dir) / path.name
     weights.save_checkpoint(model.keras_model, again)
     check_same(arrays_of(again), arrays_of(path))

@@ -4,6 +4,7 @@ from mrcnn.weights.by_name import LoadReport as LoadReport
 from mrcnn.weights.by_name import copy_weights as copy_weights
 from mrcnn.weights.by_name import load_weights as load_weights
 from mrcnn.weights.by_name import save_weights as save_weights
+from mrcnn.weights.checkpoint import load_means as load_means
 from mrcnn.weights.checkpoint import load_optimizer as load_optimizer
 from mrcnn.weights.checkpoint import save_checkpoint as save_checkpoint
 from mrcnn.weights.imagenet import get_imagenet_weights as get_imagenet_weights
