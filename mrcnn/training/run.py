@@ -203,6 +203,10 @@ class Run:
         try:
             yield
         finally:
+            if lock.is_locked:
+                # Scripts list the folder, so it holds nothing that is of no use to them.
+                with contextlib.suppress(OSError):
+                    os.unlink(lock.lock_file)
             lock.release()
 
     def finish_epoch(self, epoch: int) -> None:
