@@ -201,7 +201,8 @@ class MaskRCNN:
         """Train up to an epoch.
 
         `epoch` counts every epoch done, also if an error, Ctrl-C or a callback ends the training.
-        The next call continues from there.
+        The next call continues from there. Ctrl-C and SIGTERM save the state within the epoch, and
+        the next call continues from that step.
 
         Args:
             train_dataset: prepared.
@@ -221,6 +222,7 @@ class MaskRCNN:
             Keras' History of this call.
 
         Raises:
+            KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM stopped the training.
             FloatingPointError: the training diverged; the last checkpoint is from before that.
             ValueError: an argument or a data set that cannot be used.
         """

@@ -10,7 +10,7 @@ import click
 
 from mrcnn.cli import options
 from mrcnn.cli.console import load_keras
-from mrcnn.cli.train import AUGMENTATIONS, augmenter, name_of
+from mrcnn.cli.train import name_of
 
 if TYPE_CHECKING:
     from mrcnn.inspection.page import Section
@@ -48,13 +48,7 @@ _limit = click.option("--limit", type=click.IntRange(1), help="Look at so many i
 @inspect.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @options.labels
-@click.option(
-    "--augmentation",
-    type=click.Choice(AUGMENTATIONS),
-    default="flip",
-    show_default=True,
-    help="As for mrcnn train.",
-)
+@options.augmentation
 @_limit
 @_output("inspection_data")
 @options.settings
@@ -74,7 +68,7 @@ def data(data: Path, output: Path, **chosen: Any) -> int:
     options.change(recipe.config, chosen["config_file"], chosen["assignments"])
     recipe.config.validate()
     sections = data_sections(
-        dataset, recipe.config, augmenter(chosen["augmentation"]), chosen["limit"]
+        dataset, recipe.config, options.augmenter(chosen["augmentation"]), chosen["limit"]
     )
     facts = [
         ("data", os.path.abspath(data)),

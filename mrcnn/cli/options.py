@@ -53,6 +53,25 @@ def _format(_: click.Context, __: click.Parameter, value: str | None) -> str | N
     return value
 
 
+augmentation = click.option(
+    "--augmentation",
+    type=click.Choice(("none", "flip", "turn")),
+    default="flip",
+    show_default=True,
+    help="flip: left and right; turn: also up and down and by quarter turns.",
+)
+
+
+def augmenter(name: str) -> Any:
+    """The augmenter of this name."""
+    if name == "none":
+        return None
+    import imgaug.augmenters as iaa
+
+    flip = iaa.Fliplr(0.5)
+    return flip if name == "flip" else iaa.Sequential([flip, iaa.Flipud(0.5), iaa.Rot90((0, 3))])
+
+
 def labels(command: Command) -> Command:
     """The options about a data set: `format_name`, `images`, `classes` and so on."""
     for option in (

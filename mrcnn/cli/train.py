@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mrcnn.mask_rcnn import MaskRCNN
     from mrcnn.training.recipe import Stage
 
-AUGMENTATIONS = ("none", "flip", "turn")
 # The columns of the table at the end.
 TABLE = {
     "epoch": "epoch",
@@ -79,13 +78,7 @@ The state is saved after each epoch and every ten minutes. Ctrl-C (exit status 1
     help="End the training when mask AP has not risen for so many epochs.",
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Images per step. Default: 2.")
-@click.option(
-    "--augmentation",
-    type=click.Choice(AUGMENTATIONS),
-    default="flip",
-    show_default=True,
-    help="flip: left and right; turn: also up and down and by quarter turns.",
-)
+@options.augmentation
 @click.option("--name", help="Name of the run. Default: that of DATA.")
 @click.option(
     "--logs", type=options.PATH, default="logs", show_default=True, help="Folder of all runs."
@@ -261,7 +254,7 @@ def _run_stages(
             learning_rate=model.config.LEARNING_RATE,
             epochs=stage.end,
             layers=stage.layers,
-            augmentation=augmenter(chosen["augmentation"]),
+            augmentation=options.augmenter(chosen["augmentation"]),
             custom_callbacks=[
                 *evaluation,
                 board,
@@ -276,16 +269,6 @@ def _run_stages(
         if model.epoch < stage.end:  # no progress
             break
     return logs
-
-
-def augmenter(name: str) -> Any:
-    """The augmenter of this name."""
-    if name == "none":
-        return None
-    import imgaug.augmenters as iaa
-
-    flip = iaa.Fliplr(0.5)
-    return flip if name == "flip" else iaa.Sequential([flip, iaa.Flipud(0.5), iaa.Rot90((0, 3))])
 
 
 def _write_pictures(model: MaskRCNN, val_set: Dataset) -> None:

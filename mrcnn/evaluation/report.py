@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.evaluation.coco import (
@@ -27,6 +27,9 @@ from mrcnn.evaluation.errors import (
     judge,
 )
 
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
 
 class Evaluation(NamedTuple):
     """The figures of one evaluation.
@@ -38,6 +41,9 @@ class Evaluation(NamedTuple):
         errors: of all images.
         classes: one row per class; None where the data have no object of the class.
         images: one row per image.
+        coco_gt: the ground truth, from `coco_ground_truth`.
+        results: the detections, from `detect_results`.
+        judged: the kind of each detection.
     """
 
     figures: dict[str, dict[str, float]]
@@ -46,6 +52,9 @@ class Evaluation(NamedTuple):
     errors: Errors
     classes: list[dict[str, Any]]
     images: list[dict[str, Any]]
+    coco_gt: COCO
+    results: list[dict[str, Any]]
+    judged: list[Judged]
 
     def worst(self) -> list[dict[str, Any]]:
         """The rows of the images, the worst F1 first; of equal ones, that with more errors."""
@@ -96,6 +105,9 @@ def evaluation_of(
             for number, category in enumerate(list(dataset.class_names)[1:], start=1)
         ],
         _image_rows(coco_gt, dataset, judged, score),
+        coco_gt,
+        results,
+        judged,
     )
 
 

@@ -1,6 +1,6 @@
 """The report on a data set: what is in it, what is wrong with it, and what the network gets of it.
 
-`[N, (y1, x1, y2, x2)]` boxes in pixels. No network is built.
+Letters: N objects, I images, A anchors. No network is built.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 
-from mrcnn.config import Config
+from mrcnn.config import Config, compute_backbone_shapes
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.image import unmold_image
 from mrcnn.data.loader import BatchLoader, load_image_gt
 from mrcnn.data.targets import build_rpn_targets, pyramid_anchors
+from mrcnn.geometry.anchors import generate_anchors
 from mrcnn.geometry.boxes import apply_box_deltas, box_area, compute_iou, compute_overlaps
 from mrcnn.geometry.masks import (
     compute_overlaps_masks,
@@ -443,17 +444,17 @@ def _anchors(dataset: Dataset, config: Config, image_id: int, boxes: np.ndarray)
 
 def anchors_by_level(config: Config, image_shape: Sequence[int]) -> list[tuple[float, np.ndarray]]:
     """Scale and anchors `[A, (y1, x1, y2, x2)]` of each level of the pyramid."""
-    found, first = [], 0
-    anchors = pyramid_anchors(config, image_shape)
-    for level, scale in enumerate(config.RPN_ANCHOR_SCALES):
-        one: Any = copy.copy(config)
-        # The anchors of the levels before this one and its own, so the rest is left out.
-        one.RPN_ANCHOR_SCALES = list(config.RPN_ANCHOR_SCALES)[: level + 1]
-        one.BACKBONE_STRIDES = list(config.BACKBONE_STRIDES)[: level + 1]
-        last = len(pyramid_anchors(one, image_shape))
-        found.append((float(scale), anchors[first:last]))
-        first = last
-    return found
+    levels = zip(
+        config.RPN_ANCHOR_SCALES,
+        compute_backbone_shapes(config, image_shape),
+        config.BACKBONE_STRIDES,
+        strict=False,  # a configuration may have fewer scales than feature maps
+    )
+    ratios, anchor_stride = config.RPN_ANCHOR_RATIOS, config.RPN_ANCHOR_STRIDE
+    return [
+        (float(scale), generate_anchors(scale, ratios, shape, stride, anchor_stride))
+        for scale, shape, stride in levels
+    ]
 
 
 def _rpn_targets(dataset: Dataset, config: Config, image_id: int) -> Section:

@@ -15,13 +15,13 @@ from mrcnn.config import compute_backbone_shapes
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.loader import load_image_gt
 from mrcnn.data.targets import build_detection_targets
-from mrcnn.evaluation.coco import chosen_images, coco_ground_truth, detect_results
-from mrcnn.evaluation.errors import CORRECT, IGNORED, Judged, judge
+from mrcnn.evaluation.errors import CORRECT, IGNORED, MATCH_IOU, Judged
 from mrcnn.evaluation.report import evaluation_of
 from mrcnn.geometry.boxes import apply_box_deltas, denorm_boxes
 from mrcnn.inspection.figures import as_rgb, draw_objects, images, panels, short_name
 from mrcnn.inspection.page import Picture, Section, Table
 from mrcnn.inspection.tensors import run_graph
+from mrcnn.nn.network import INFERENCE_OUTPUTS
 from mrcnn.report import truth_of
 from mrcnn.visualize import draw_boxes
 
@@ -68,6 +68,7 @@ class Stages:
     """The tensors of one image on its way through the network.
 
     Attributes:
+        NAMES: the layers of the feature maps.
         image: `[H, W, 3]` as the network gets it, not molded.
         values: arrays by name, of the first image of the batch.
     """
@@ -82,7 +83,7 @@ class Stages:
         )
         keras_model = model.keras_model
         names = [one.name for one in keras_model.layers]
-        outputs = list(zip(_OUTPUTS, keras_model.outputs, strict=True))
+        outputs = list(zip(INFERENCE_OUTPUTS, keras_model.outputs, strict=True))
         outputs += [
             (name, keras_model.get_layer(name).output) for name in self.NAMES if name in names
         ]
@@ -99,24 +100,12 @@ class Stages:
         """Normalised boxes of this name in pixels of the image."""
         return denorm_boxes(self.values[name][:, :4], self.image.shape[:2])
 
-    def boxes_figure(self, panels_: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> Any:
+    def boxes_figure(self, shown: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> Any:
         """A figure of panels `(title, boxes, refined boxes or None)`."""
-        figure, grid = panels(len(panels_), shape=self.image.shape[:2])
-        for axes, (title, boxes, refined) in zip(grid, panels_, strict=True):
+        figure, grid = panels(len(shown), shape=self.image.shape[:2])
+        for axes, (title, boxes, refined) in zip(grid, shown, strict=True):
             draw_boxes(as_rgb(self.image), boxes=boxes, refined_boxes=refined, ax=axes, title=title)
         return figure
-
-
-# The outputs of the network in inference mode.
-_OUTPUTS = (
-    "detections",
-    "mrcnn_class",
-    "mrcnn_bbox",
-    "mrcnn_mask",
-    "rpn_rois",
-    "rpn_class",
-    "rpn_bbox",
-)
 
 
 # ---- The stages ----------------------------------------------------------------------------------
@@ -191,7 +180,6 @@ def _proposals(stages: Stages) -> Section:
 
 def _targets(stages: Stages) -> Section:
     config = stages.config
-    height, width = stages.image.shape[:2]
     rois = np.rint(stages.pixels("rpn_rois")).astype(np.int32)
     rois = rois[(rois[:, 2] > rois[:, 0]) & (rois[:, 3] > rois[:, 1])]
     if len(rois) == 0 or not (stages.class_ids > 0).any():
@@ -233,7 +221,7 @@ def _targets(stages: Stages) -> Section:
                 images(tiles, titles, columns=6, cmap="gray", vmin=0, vmax=1),
             )
         )
-    text = f"Chosen from the proposals: image of {height}x{width} pixels."
+    text = "Chosen from the proposals, as training chooses them."
     return Section("Detection targets", text, parts)
 
 
@@ -342,10 +330,6 @@ def _pair(model: MaskRCNN, dataset: Dataset, image_id: int, title: str) -> Pictu
 
 def _errors(model: MaskRCNN, dataset: Dataset, limit: int | None) -> list[Section]:
     found = evaluation_of(model, dataset, limit)
-    ids = chosen_images(dataset, None, limit)
-    coco_gt = coco_ground_truth(dataset, ids)
-    results = detect_results(model, dataset, ids)
-    judged = judge(coco_gt, results)
     names = list(dataset.class_names)
     figures = [
         [name, found.figures["bbox"][name], found.figures["segm"][name]]
@@ -353,18 +337,18 @@ def _errors(model: MaskRCNN, dataset: Dataset, limit: int | None) -> list[Sectio
     ]
     columns = list(found.classes[0])
     counts = [[kind, number] for kind, number in found.errors.counts.items()]
-    confusion = confusion_of(coco_gt, results, found.threshold, len(names))
+    confusion = confusion_of(found.coco_gt, found.results, found.threshold, len(names))
     worst = [row for row in found.worst() if row["f1"] < 1][:_WORST]
     return [
         Section(
             "Precision and recall",
-            f"{len(ids)} images; scores from {found.threshold:.3f} on, where F1 is best: precision "
-            f"{found.errors.precision:.3f}, recall {found.errors.recall:.3f}.",
+            f"{len(found.images)} images; scores from {found.threshold:.3f} on, where F1 is best: "
+            f"precision {found.errors.precision:.3f}, recall {found.errors.recall:.3f}.",
             [
                 Picture(
                     "Curves by class",
                     "A good network stays high far to the right.",
-                    _curves(judged, coco_gt, names),
+                    _curves(found.judged, found.coco_gt, names),
                 ),
                 Table(
                     "COCO's figures", "-1: no object of that size.", ["", "box", "mask"], figures
@@ -489,7 +473,7 @@ def confusion_of(
         for detection, row in zip(found, ious.reshape(len(found), len(objects)), strict=True):
             row = np.where(free, row, 0)
             column = detection["category_id"] - 1
-            if row.max(initial=0) >= 0.5:
+            if row.max(initial=0) >= MATCH_IOU:
                 taken = int(row.argmax())
                 free[taken] = False
                 table[objects[taken]["category_id"] - 1, column] += 1

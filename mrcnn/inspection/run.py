@@ -14,7 +14,7 @@ from mrcnn.inspection.figures import images, panels
 from mrcnn.inspection.page import Picture, Section, Table
 from mrcnn.training.event_files import Curves, draw_runs, read_runs, seconds_per_step
 from mrcnn.training.figures import read_table
-from mrcnn.training.run import read_record
+from mrcnn.training.run import CLASS_TABLE, FIGURES_TABLE, RECORD, read_record
 from mrcnn.types import PathLike
 
 _SHOWN = 6
@@ -56,7 +56,7 @@ def _trainings(paths: dict[str, str]) -> Section:
         "How the runs were started; a resumed run has several rows.",
         [
             Table(
-                "run.json",
+                RECORD,
                 "The same command with the same data gives curves that can be compared.",
                 ["run", "started", "backend", "command", "epochs"],
                 rows,
@@ -111,19 +111,17 @@ def _times(paths: dict[str, str]) -> Section:
 def _figures(paths: dict[str, str]) -> Section:
     rows: list[list[Any]] = []
     for name, path in paths.items():
-        for row in read_table(os.path.join(path, "coco_ap.csv")):
+        for row in read_table(os.path.join(path, FIGURES_TABLE)):
             rows.append([name, int(row["epoch"]), *(row.get(figure) for figure in _FIGURES)])
     parts: list[Picture | Table] = [
         Table(
-            "coco_ap.csv",
+            FIGURES_TABLE,
             "The best epoch has the highest segm_AP.",
             ["run", "epoch", *_FIGURES],
             rows,
         )
     ]
-    by_class = {
-        name: read_table(os.path.join(path, "class_ap.csv")) for name, path in paths.items()
-    }
+    by_class = {name: read_table(os.path.join(path, CLASS_TABLE)) for name, path in paths.items()}
     for name, table in by_class.items():
         if table:
             figure, (axes,) = panels(1, shape=(1, 2))

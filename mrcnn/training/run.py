@@ -15,7 +15,7 @@ number: `leaf20260101T0000_2`. The folder holds
     split.json                        which images train and which validate, if that was drawn
     train/, validation/               event files of TensorBoard
     worker<i>/                        files of the callbacks of worker i, see distribution.py
-    .lock                             held by the process that trains
+    .lock                             while a process trains the run
 
 The path of a checkpoint names the run, the epoch and the step, so loading one is enough to resume
 that run.
@@ -63,6 +63,8 @@ _EVENTS_OF_TRAINING = "train"
 RECORD = "run.json"
 SPLIT = "split.json"
 CONFIG = "config.json"
+FIGURES_TABLE = "coco_ap.csv"
+CLASS_TABLE = "class_ap.csv"
 _LOCK = ".lock"
 
 
@@ -153,12 +155,12 @@ class Run:
     @property
     def figures_path(self) -> str:
         """Path of the table of COCO's figures by epoch."""
-        return os.path.join(self.log_dir, "coco_ap.csv")
+        return os.path.join(self.log_dir, FIGURES_TABLE)
 
     @property
     def class_figures_path(self) -> str:
         """Path of the table of the classes' mask AP by epoch."""
-        return os.path.join(self.log_dir, "class_ap.csv")
+        return os.path.join(self.log_dir, CLASS_TABLE)
 
     @property
     def config_path(self) -> str:

@@ -168,7 +168,6 @@ def test_a_signal_saves_the_state_and_gives_the_exit_status(trained_run, tmp_pat
     words += ["--weights", "random", "--epochs", "500", "--logs", tmp_path, "--name", "a"]
     words += ["--set", "CHECKPOINT_MINUTES=0", "--set", "STEPS_PER_EPOCH=50"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    folder = None
     while process.poll() is None:
         # The first event of a step is written, so there is something to save.
         if any(b"Training/Loss" in path.read_bytes() for path in tmp_path.glob("a*/events*")):
