@@ -54,7 +54,9 @@ def test_blocks_computed_again_have_the_same_values_and_gradients(monkeypatch):
         calls.clear()
         found += gradients(lambda image, again=again: value(image, again), images)
         counts.append(len(calls))
-    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
-    assert np.abs(found[0]).max() > 0.01
+    # The largest value is 3,670: its last digit in float32 is 2e-4, on any of the values.
+    largest = np.abs(found[0]).max()
+    assert largest > 0.01
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6 * largest)
     if keras.backend.backend() != "jax":  # which has its compiler do it
         assert counts == [6, 12]
