@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -122,6 +123,8 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
         "val": val_data and os.path.abspath(val_data),
         "split": split if val_data is None else None,
         "seed": chosen["seed"],
+        "images": _names_of(train_set),
+        "val_images": val_set and _names_of(val_set),
         "weights": chosen["weights"],
     }
     name = chosen["name"] or name_of(data)
@@ -152,6 +155,13 @@ def name_of(data: Path) -> str:
     path = data.resolve()
     name = path.parent.name if path.is_file() else path.name
     return re.sub(r"[^\w.-]+", "_", name) or "run"
+
+
+def _names_of(dataset: Dataset) -> str:
+    """The number of images and a checksum of their names, to know the data again."""
+    names = sorted(str(dataset.image_info[i]["id"]) for i in dataset.image_ids)
+    checksum = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return f"{len(names)} with names of checksum {checksum[:12]}"
 
 
 def _described(train_set: Dataset, val_set: Dataset | None) -> str:
@@ -190,10 +200,15 @@ def _train(
         chosen["batch_size"],
     )
     known = recipe.config.names()
-    earlier = {key: value for key, value in begun.settings.items() if key in known}
+    # --batch-size decides them anew.
+    chosen_anew = {"IMAGES_PER_GPU", "STEPS_PER_EPOCH", "VALIDATION_STEPS"}
+    left_out = chosen_anew if chosen["batch_size"] is not None else set()
+    earlier = {
+        key: value for key, value in begun.settings.items() if key in known and key not in left_out
+    }
     recipe.config.update(earlier, "config.json")
     options.change(recipe.config, chosen["config_file"], chosen["assignments"])
-    data = {key: notes[key] for key in ("data", "val", "split", "seed")}
+    data = {key: notes[key] for key in notes if key != "weights"}
     classes = list_of_classes(train_set)
     check_goes_on(begun, classes, data, recipe.config, is_exact=chosen["resume"])
     for reason in recipe.reasons:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from mrcnn.config import Config
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, load_image_for
 from mrcnn.inspection.figures import draw_objects, panels, short_name
 from mrcnn.report import truth_of
 from mrcnn.training import distribution
@@ -92,7 +92,7 @@ class RunBoard(keras.callbacks.Callback):
         ids = dataset.image_ids[np.linspace(0, len(dataset.image_ids) - 1, self.count).astype(int)]
         for image_id in dict.fromkeys(ids.tolist()):
             with distribution.data_on(None):
-                figure = _picture(detector, dataset, image_id)
+                figure = _picture(detector, self.config, dataset, image_id)
             name = short_name(dataset, image_id)
             values.append(Summary.Value(tag=f"Predictions/{name}", image=_as_image(figure)))
         self._write(epoch + 1, Summary(value=values))
@@ -108,8 +108,8 @@ class RunBoard(keras.callbacks.Callback):
         self._writer.flush()
 
 
-def _picture(detector: Any, dataset: Dataset, image_id: int) -> Figure:
-    image = dataset.load_image(image_id)
+def _picture(detector: Any, config: Config, dataset: Dataset, image_id: int) -> Figure:
+    image = load_image_for(config, dataset, image_id)
     (found,) = detector.detect([image])
     kept = found["scores"] >= _LEAST_SCORE
     objects = {

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 
 from mrcnn.config import Config, compute_backbone_shapes
+from mrcnn.data.annotated import load_annotated
 from mrcnn.data.dataset import Dataset, describe_image
 from mrcnn.data.image import unmold_image
 from mrcnn.data.loader import BatchLoader, load_image_gt
@@ -27,6 +28,7 @@ from mrcnn.geometry.masks import (
 )
 from mrcnn.inspection.figures import as_rgb, draw_objects, histogram, images, panels, short_name
 from mrcnn.inspection.page import Picture, Section, Table
+from mrcnn.messages import shortened
 from mrcnn.visualize import draw_boxes
 
 # Images and objects that the slower parts look at.
@@ -39,6 +41,8 @@ _BOX_IOU = 0.5
 _EXIF_ORIENTATION = 274
 # Faster R-CNN, section 3.1.2.
 _POSITIVE_IOU = 0.7
+# An object whose best anchor has less than the first is hardly found.
+_COVER_IOUS = (0.5, _POSITIVE_IOU)
 
 
 class Measured(NamedTuple):
@@ -51,6 +55,7 @@ class Measured(NamedTuple):
         counts: `[I]` objects of each image.
         sizes: `[I, (height, width)]`.
         problems: image and what is wrong with it.
+        usable: `[I]` ids of the images that could be measured.
     """
 
     class_ids: np.ndarray
@@ -59,6 +64,7 @@ class Measured(NamedTuple):
     counts: np.ndarray
     sizes: np.ndarray
     problems: list[tuple[str, str]]
+    usable: list[int]
 
 
 def data_sections(
@@ -71,8 +77,8 @@ def data_sections(
         augmentation: an augmenter, see `mrcnn.data.augment`, or None.
         limit: largest number of images to look at, spread over the data set.
     """
-    ids = spread(dataset.image_ids.tolist(), limit)
-    measured = measure(dataset, ids)
+    measured = measure(dataset, spread(dataset.image_ids.tolist(), limit), config)
+    ids = measured.usable
     shown = _with_objects(dataset, ids)
     sections = [_ground_truth(dataset, ids), _counts(dataset, measured), _problems(measured)]
     if not shown:
@@ -109,24 +115,33 @@ def _with_objects(dataset: Dataset, ids: Iterable[int]) -> list[int]:
 # ---- What is in the data -------------------------------------------------------------------------
 
 
-def measure(dataset: Dataset, ids: Iterable[int]) -> Measured:
-    """Measure the objects of all images, and list what is wrong with them."""
+def measure(dataset: Dataset, ids: Iterable[int], config: Config) -> Measured:
+    """Measure the objects of all images, and list what is wrong with them.
+
+    An image that a training would refuse is a problem too, and is left out of the rest.
+    """
     class_ids, boxes, areas, counts, sizes = [], [], [], [], []
     problems: list[tuple[str, str]] = []
+    usable: list[int] = []
     for image_id in ids:
         name = describe_image(dataset, image_id)
-        image = dataset.load_image(image_id)
-        masks, of_image = dataset.load_mask(image_id)
-        of_image = np.asarray(of_image, int)
-        if not masks.size:
-            masks = np.zeros((*image.shape[:2], len(of_image)), bool)
+        try:
+            annotated = load_annotated(dataset, config, image_id)
+        except Exception as error:
+            # A data set may raise anything, and the report shall name all images of this kind.
+            problems.append((name, f"cannot be used: {shortened(error, 300)}"))
+            continue
+        usable.append(int(image_id))
+        masks, of_image = annotated.masks, annotated.class_ids
         found = extract_bboxes(masks)
+        if annotated.cut_from:
+            problems.append((name, "its masks are larger than the image, and are cut to it"))
         problems += [(name, text) for text in problems_of(dataset, image_id, masks, of_image)]
         class_ids.append(of_image)
         boxes.append(found)
         areas.append(np.count_nonzero(masks, axis=(0, 1)))
         counts.append(len(of_image))
-        sizes.append(image.shape[:2])
+        sizes.append(annotated.image.shape[:2])
     return Measured(
         np.concatenate(class_ids) if class_ids else np.zeros(0, int),
         np.concatenate(boxes) if boxes else np.zeros((0, 4)),
@@ -134,6 +149,7 @@ def measure(dataset: Dataset, ids: Iterable[int]) -> Measured:
         np.array(counts),
         np.array(sizes).reshape(-1, 2),
         problems,
+        usable,
     )
 
 
@@ -210,6 +226,8 @@ def _orientation(path: Any) -> int | None:
 
 def _ground_truth(dataset: Dataset, ids: Sequence[int]) -> Section:
     chosen = spread(ids, _SHOWN)
+    if not chosen:
+        return Section("Ground truth overlay", "No image can be used.", [])
     pixels = [dataset.load_image(image_id) for image_id in chosen]
     figure, grid = panels(len(chosen), columns=2, shape=pixels[0].shape[:2])
     for axes, image_id, image in zip(grid, chosen, pixels, strict=True):
@@ -224,19 +242,26 @@ def _ground_truth(dataset: Dataset, ids: Sequence[int]) -> Section:
 
 def _counts(dataset: Dataset, measured: Measured) -> Section:
     names = list(dataset.class_names)
-    sides = np.sqrt(measured.areas)
+    # Masks without a pixel have no size; they are among the findings.
+    drawn = measured.areas > 0
+    sides, class_ids, boxes = (
+        np.sqrt(measured.areas[drawn]),
+        measured.class_ids[drawn],
+        measured.boxes[drawn],
+    )
     rows: list[list[Any]] = []
     for class_id, name in enumerate(names[1:], start=1):
-        of_class = sides[measured.class_ids == class_id]
+        of_class = sides[class_ids == class_id]
+        count = int(np.count_nonzero(measured.class_ids == class_id))
         crowds = int(np.count_nonzero(measured.class_ids == -class_id))
         low, middle, high = (
             np.quantile(of_class, [0.1, 0.5, 0.9]) if len(of_class) else (None, None, None)
         )
-        rows.append([name, len(of_class), crowds, low, middle, high])
-    heights, widths = (measured.boxes[:, 2:] - measured.boxes[:, :2]).T
+        rows.append([name, count, crowds, low, middle, high])
+    heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
     figure, (by_size, by_ratio, by_image, by_class) = panels(4, columns=2)
     histogram(by_size, sides, "square root of the mask's area, pixels")
-    histogram(by_ratio, np.log2(widths / np.maximum(heights, 1)), "width / height, power of two")
+    histogram(by_ratio, np.log2(widths / heights), "width / height, power of two")
     most = int(measured.counts.max(initial=0))
     histogram(by_image, measured.counts, "objects per image", bins=min(most + 1, 40))
     by_class.barh([str(name)[:30] for name in names[1:]], [float(row[1]) for row in rows])
@@ -383,17 +408,34 @@ def tried_scales(
     sizes.
     """
     present = [float(scale) for scale in config.RPN_ANCHOR_SCALES]
-    sides = np.sqrt(box_area(boxes))
-    fitted = np.quantile(sides, (np.arange(len(present)) + 0.5) / len(present))
     candidates = [[scale * factor for scale in present] for factor in (1, 0.25, 0.5, 0.75, 1.5, 2)]
-    # Scales must rise from level to level.
-    fitted = np.maximum.accumulate(np.maximum(np.round(fitted), 1) + np.arange(len(present)) * 0.5)
+    if len(boxes):
+        sides = np.sqrt(box_area(boxes))
+        fitted = np.quantile(sides, (np.arange(len(present)) + 0.5) / len(present))
+        # Scales must rise from level to level.
+        fitted = np.maximum.accumulate(
+            np.maximum(np.round(fitted), 1) + np.arange(len(present)) * 0.5
+        )
+        candidates.append([float(x) for x in fitted])
     results = []
-    for scales in [*candidates, [float(x) for x in fitted]]:
+    for scales in candidates:
         other: Any = copy.copy(config)
         other.RPN_ANCHOR_SCALES = scales
         results.append((scales, best_ious(boxes, pyramid_anchors(other, image_shape))))
     return results
+
+
+def best_cover(tried: Sequence[np.ndarray]) -> int:
+    """Which anchors cover the objects best: most of them at an IoU of 0.5 and of 0.7 together.
+
+    An object below 0.5 is hardly found; one above 0.7 has an anchor that learns it. The mean IoU
+    would give up whole objects for a better fit of the others.
+
+    Args:
+        tried: for each choice of anchors, `[N]` the best IoU of each object.
+    """
+    shares = [sum(float((ious >= iou).mean()) for iou in _COVER_IOUS) for ious in tried]
+    return int(np.argmax(shares))
 
 
 def _anchors(dataset: Dataset, config: Config, image_id: int, boxes: np.ndarray) -> Section:
@@ -406,26 +448,32 @@ def _anchors(dataset: Dataset, config: Config, image_id: int, boxes: np.ndarray)
         distances = np.abs(centres - centre).sum(axis=1)
         nearest = anchors[distances <= distances.min() + 1e-6]
         draw_boxes(as_rgb(image), boxes=nearest, ax=axes, title=f"{scale:g} px: {len(anchors)}")
-    rows = []
+    text = f"RPN_ANCHOR_SCALES is {list(config.RPN_ANCHOR_SCALES)}, one per level of the pyramid."
+    at_centre = Picture(
+        "Anchors at the centre of an image",
+        "The anchors of some level have about the size of the objects.",
+        figure,
+    )
+    if not len(boxes):
+        return Section(
+            "Anchors per level", f"{text} The images have crowds only, no objects.", [at_centre]
+        )
     tried = tried_scales(boxes, config, image.shape)
-    best = max(range(len(tried)), key=lambda i: float(tried[i][1].mean()))
+    best = best_cover([ious for _, ious in tried])
+    rows = []
     for number, (scales, ious) in enumerate(tried):
-        text = ", ".join(f"{scale:g}" for scale in scales)
         notes = [*(["present"] if number == 0 else []), *(["best"] if number == best else [])]
-        shares = [float((ious >= iou).mean()) for iou in (0.5, _POSITIVE_IOU)]
-        rows.append([text, *shares, float(ious.mean()), ", ".join(notes)])
+        shares = [float((ious >= iou).mean()) for iou in _COVER_IOUS]
+        scales_text = ", ".join(f"{scale:g}" for scale in scales)
+        rows.append([scales_text, *shares, float(ious.mean()), ", ".join(notes)])
     cover, (axes,) = panels(1, shape=(1, 3))
     histogram(axes, tried[0][1], "best IoU of an anchor with each object", range=(0, 1))
     axes.axvline(_POSITIVE_IOU, color="C1")
     return Section(
         "Anchors per level",
-        f"RPN_ANCHOR_SCALES is {list(config.RPN_ANCHOR_SCALES)}, one per level of the pyramid.",
+        text,
         [
-            Picture(
-                "Anchors at the centre of an image",
-                "The anchors of some level have about the size of the objects.",
-                figure,
-            ),
+            at_centre,
             Picture(
                 "How well anchors cover the objects",
                 "Most objects should reach 0.5; right of the line an anchor is positive.",
@@ -433,8 +481,9 @@ def _anchors(dataset: Dataset, config: Config, image_id: int, boxes: np.ndarray)
             ),
             Table(
                 "Other scales, tried out",
-                "Share of the objects whose best anchor has at least this IoU. If another row is "
-                "clearly better, use its scales from the first training on.",
+                "Share of the objects whose best anchor has at least this IoU. The best row has "
+                "the largest sum of the two shares; if it is clearly better than the present one, "
+                "use its scales from the first training on.",
                 ["RPN_ANCHOR_SCALES", "IoU 0.5", "IoU 0.7", "mean IoU", ""],
                 rows,
             ),
@@ -497,7 +546,10 @@ def _rpn_targets(dataset: Dataset, config: Config, image_id: int) -> Section:
 
 def _batch(dataset: Dataset, config: Config, augmentation: Any) -> Section:
     loader = BatchLoader(dataset, config, augmentation=augmentation, workers=1)
-    ((batch_images, metas, match, bbox, class_ids, boxes, masks, *_),) = loader[0]
+    try:
+        ((batch_images, metas, match, bbox, class_ids, boxes, masks, *_),) = loader[0]
+    except ValueError as error:  # too few images can be trained on
+        return Section("A generator batch", f"Training would stop: {shortened(error, 500)}", [])
     figure, grid = panels(len(batch_images), shape=config.IMAGE_SHAPE[:2])
     for number, axes in enumerate(grid):
         image = unmold_image(batch_images[number], config)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcnn.config import compute_backbone_shapes
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, load_image_for
 from mrcnn.data.loader import load_image_gt
 from mrcnn.data.targets import build_detection_targets
 from mrcnn.evaluation.errors import CORRECT, IGNORED, MATCH_IOU, Judged
@@ -315,7 +315,7 @@ def _final(model: MaskRCNN, dataset: Dataset, image_id: int) -> Section:
 
 
 def _pair(model: MaskRCNN, dataset: Dataset, image_id: int, title: str) -> Picture:
-    image = dataset.load_image(image_id)
+    image = load_image_for(model.config, dataset, image_id)
     (found,) = model.detect([image])
     figure, grid = panels(2, columns=2, shape=image.shape[:2])
     truth = truth_of(dataset, image_id, image)

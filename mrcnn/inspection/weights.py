@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,11 +11,14 @@ import numpy as np
 
 from mrcnn.inspection.figures import histogram, panels
 from mrcnn.inspection.page import Picture, Section, Table
+from mrcnn.messages import listed
 from mrcnn.types import PathLike
-from mrcnn.weights import hdf5
+from mrcnn.weights import hdf5, torch_files
 
 # Numbers that training never reaches.
 _LARGE = 1000.0
+# Bars of a histogram in text; any value at all gives a bar above the first.
+_BARS = " ▁▂▃▄▅▆▇█"
 # Parts of the network in the order of the forward pass, by the beginning of a layer's name.
 _PARTS = {
     "conv1": r"(bn_)?conv1",
@@ -38,6 +42,7 @@ class Stated(NamedTuple):
         remark: what looks wrong, or "".
         low, high, mean, spread: smallest, largest, mean value and standard deviation of the finite
             values; None without any.
+        bars: a histogram of the finite values from the smallest to the largest, as text.
     """
 
     name: str
@@ -47,14 +52,24 @@ class Stated(NamedTuple):
     high: float | None = None
     mean: float | None = None
     spread: float | None = None
+    bars: str = ""
 
 
 def read_weights(path: PathLike) -> dict[str, np.ndarray]:
-    """The arrays of an `.h5` file by `layer, number`.
+    """The arrays of a weight file by `layer, number`.
+
+    A file of PyTorch (`.pth`, `.pt`, `.bin`, `.safetensors`) has them by its own names.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is no file of weights.
     """
+    if torch_files.is_checkpoint(path):
+        tensors = torch_files.read_checkpoint(path)[0]
+        # A view in a file may claim any shape.
+        large = [name for name, array in tensors.items() if array.size > os.path.getsize(path)]
+        if large:
+            raise ValueError(f"{path} states more values than it has bytes, in {listed(large)}.")
+        return tensors
     with hdf5.open_weights(path) as root:
         layers = hdf5.read_layers(root, ())
         return {
@@ -102,12 +117,16 @@ def weight_sections(weights: Weights, other: Weights | None = None) -> list[Sect
             one.high,
             one.mean,
             one.spread,
+            one.bars,
             one.remark,
         ]
         for one in stated
     ]
-    columns = ["layer, array", "shape", "smallest", "largest", "mean", "std", ""]
-    look = "Neighbouring layers of one kind have similar ranges."
+    columns = ["layer, array", "shape", "smallest", "largest", "mean", "std", "histogram", ""]
+    look = (
+        "Neighbouring layers of one kind have similar ranges. The histogram goes from the smallest "
+        "to the largest value; a kernel has one hump."
+    )
     return [
         *sections,
         Section("Layers", f"{len(rows)} arrays.", [Table("Arrays", look, columns, rows)]),
@@ -128,8 +147,23 @@ def state(name: str, array: np.ndarray) -> Stated:
         remark = f"values up to {np.abs(finite).max():.3g}"
     if not finite.size:
         return Stated(name, array.shape, remark)
-    figures = (finite.min(), finite.max(), finite.mean(), finite.std())
-    return Stated(name, array.shape, remark, *map(float, figures))
+    return Stated(
+        name,
+        array.shape,
+        remark,
+        float(finite.min()),
+        float(finite.max()),
+        float(finite.mean()),
+        float(finite.std()),
+        bars(finite),
+    )
+
+
+def bars(values: np.ndarray) -> str:
+    """A histogram as text: a bar for each of 16 equal parts between smallest and largest value."""
+    counts, _ = np.histogram(values, bins=16)
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(_BARS) - 1)).astype(int)
+    return "".join(_BARS[height] for height in heights)
 
 
 def by_part(weights: Weights) -> dict[str, list[np.ndarray]]:

@@ -7,6 +7,7 @@ import pytest
 from mrcnn.data.targets import pyramid_anchors
 from mrcnn.inspection.data import (
     anchors_by_level,
+    best_cover,
     best_ious,
     data_sections,
     duplicates,
@@ -59,7 +60,7 @@ def test_objects_are_counted_and_measured():
         [],
     ]
     dataset = Rectangles(content)
-    found = measure(dataset, dataset.image_ids.tolist())
+    found = measure(dataset, dataset.image_ids.tolist(), tiny_config())
     assert found.class_ids.tolist() == [1, 1, 2]
     assert found.areas.tolist() == [200, 200, 400] and found.counts.tolist() == [2, 1, 0]
     assert found.boxes.tolist() == [[0, 0, 10, 20], [30, 30, 40, 50], [5, 5, 25, 25]]
@@ -127,6 +128,77 @@ def test_anchors_of_levels_are_those_of_the_pyramid():
     assert [scale for scale, _ in levels] == list(config.RPN_ANCHOR_SCALES)
     together = np.concatenate([anchors for _, anchors in levels])
     np.testing.assert_array_equal(together, pyramid_anchors(config, config.IMAGE_SHAPE))
+
+
+class Faulty(Rectangles):
+    """One image that cannot be read, one whose masks are too small, one without faults."""
+
+    def __init__(self):
+        super().__init__([[(1, (0, 0, 10, 20))], [(1, (5, 5, 30, 30))], [(2, (5, 5, 25, 25))]])
+
+    def load_image(self, image_id):
+        if image_id == 0:
+            raise OSError("cannot identify image file 'a.png'")
+        return super().load_image(image_id)
+
+    def load_mask(self, image_id):
+        masks, class_ids = super().load_mask(image_id)
+        return (masks[:32], class_ids) if image_id == 1 else (masks, class_ids)
+
+
+def test_images_that_cannot_be_used_are_findings(tmp_path):
+    sections = data_sections(Faulty(), tiny_config())
+    rows = table(sections, "What may be wrong", "Findings").rows
+    assert [text.split(":")[0] for _, text in rows] == ["cannot be used"] * 2
+    assert "'a.png'" in rows[0][1] and "(32, 64, 1)" in rows[1][1]
+    assert set(CHECKS) <= {section.title for section in sections}
+    assert "1 objects in 1 images" in part(sections, "Classes, sizes and shapes").text
+    check_page(write_report(tmp_path / "report", "Data", [], sections))
+
+    class AllFaulty(Faulty):
+        def load_image(self, image_id):
+            raise OSError("no image")
+
+    sections = data_sections(AllFaulty(), tiny_config())
+    assert len(table(sections, "What may be wrong", "Findings").rows) == 3
+    check_page(write_report(tmp_path / "all_faulty", "Data", [], sections))
+
+
+def test_masks_larger_than_the_image_are_a_finding():
+    class Larger(Rectangles):
+        def load_mask(self, image_id):
+            masks, class_ids = super().load_mask(image_id)
+            return np.pad(masks, ((0, 3), (0, 0), (0, 0))), class_ids
+
+    sections = data_sections(Larger([[(1, (0, 0, 10, 20))]]), tiny_config())
+    ((_, text),) = table(sections, "What may be wrong", "Findings").rows
+    assert text == "its masks are larger than the image, and are cut to it"
+
+
+def test_data_of_crowds_only_and_masks_without_pixels(tmp_path):
+    class Crowds(Rectangles):
+        def load_mask(self, image_id):
+            masks, class_ids = super().load_mask(image_id)
+            return masks, -class_ids
+
+    sections = data_sections(Crowds([[(1, (0, 0, 10, 20))]]), tiny_config())
+    assert "crowds only" in part(sections, "Anchors per level").text
+    assert table(sections, "Classes, sizes and shapes", "Objects by class").rows[0][1:3] == [0, 1]
+    check_page(write_report(tmp_path / "crowds", "Data", [], sections))
+    # pytest makes a warning of a division an error.
+    empty = [(1, (9, 9, 9, 9)), (1, (0, 0, 10, 20))]
+    sections = data_sections(Rectangles([empty]), tiny_config())
+    row = table(sections, "Classes, sizes and shapes", "Objects by class").rows[0]
+    assert row[1] == 2 and row[3] == row[5] == pytest.approx(200**0.5)
+
+
+def test_the_best_scales_lose_no_objects():
+    """A higher mean IoU with an object lost is not better."""
+    present = np.array([0.55, 0.55, 0.55, 0.55])
+    others = np.array([0.69, 0.69, 0.69, 0.4])
+    assert best_cover([present, others]) == 0
+    assert best_cover([others, present]) == 1
+    assert best_cover([present, np.array([0.75, 0.55, 0.55, 0.55])]) == 1
 
 
 def test_data_without_objects_and_one_image(tmp_path):

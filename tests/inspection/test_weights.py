@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from mrcnn.inspection.page import write_report
-from mrcnn.inspection.weights import by_part, differences, read_weights, state, weight_sections
+from mrcnn.inspection.weights import (
+    bars,
+    by_part,
+    differences,
+    read_weights,
+    state,
+    weight_sections,
+)
 from mrcnn.weights import save_weights
 from tests.inspection.test_page import check_page
 from tests.tiny import tiny_model
@@ -49,6 +56,24 @@ def test_what_is_wrong_with_an_array(array, remark):
         assert stated.spread == pytest.approx(finite.std())
     else:
         assert stated.low is None
+
+
+def test_a_histogram_in_text():
+    assert bars(np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])) == "▁" + 14 * " " + "█"
+    assert len(bars(np.zeros(3))) == 16 and len(bars(np.zeros(0))) == 16
+    bell = bars(np.random.default_rng(0).normal(size=100_000))
+    assert bell.index("█") in (7, 8) and bell.count("█") <= 2
+
+
+def test_weights_of_pytorch(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "net.safetensors"
+    arrays = {"conv1.weight": np.ones((4, 3, 2, 2), np.float32), "fc.bias": np.zeros(4, np.float32)}
+    safetensors.save_file(arrays, path)
+    weights = read_weights(path)
+    assert set(weights) == set(arrays)
+    rows = weight_sections(weights)[0].parts[0].rows
+    assert rows == [["conv1.weight", "dead: all values are 1"]]
 
 
 def test_parts_follow_the_network(saved):
