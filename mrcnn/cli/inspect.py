@@ -134,9 +134,13 @@ def weights(weights: str, compare: str | None, output: Path) -> int:
 
 @inspect.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--data", type=options.PATH, help="Labels: draw the images on which each run is worst."
+)
+@_limit
 @_output("inspection_run")
 @options.debug
-def run(runs: tuple[Path, ...], output: Path) -> int:
+def run(runs: tuple[Path, ...], data: Path | None, limit: int | None, output: Path) -> int:
     """Runs: curves side by side, time of a step, AP by epoch and class, pictures."""
     load_keras()
     from mrcnn.files import check_new_folder
@@ -144,7 +148,22 @@ def run(runs: tuple[Path, ...], output: Path) -> int:
 
     check_new_folder(output)
     facts = [("runs", ", ".join(path.name for path in runs))]
-    return _write(output, f"Runs: {runs[0].name}", facts, run_sections(runs))
+    sections = run_sections(runs)
+    if data is not None:
+        facts.append(("data", os.path.abspath(data)))
+        sections += [_worst_of(path, data, limit) for path in dict.fromkeys(runs)]
+    return _write(output, f"Runs: {runs[0].name}", facts, sections)
+
+
+def _worst_of(run: Path, data: Path, limit: int | None) -> Section:
+    from mrcnn.cli.evaluate import detector_of
+    from mrcnn.data.formats.find import open_labels
+    from mrcnn.inspection.model import worst_section
+    from mrcnn.training.trained import open_trained
+
+    trained = open_trained(run)
+    dataset = open_labels(data, None, classes=trained.class_names)
+    return worst_section(detector_of(trained), dataset, f"Worst images of {run.name}", limit)
 
 
 def _write(output: Path, title: str, facts: list[tuple[str, Any]], sections: list[Section]) -> int:

@@ -215,7 +215,7 @@ def _train(
         click.echo(f"- {reason}")
     keras.utils.set_random_seed(chosen["seed"])
     model = MaskRCNN("training", recipe.config, os.fspath(chosen["logs"]))
-    load_start_weights(model, chosen["weights"], coco_weights_path())
+    load_start_weights(model, chosen["weights"], coco_weights_path(), may_learn_classes=True)
     stages = next_stages(recipe.stages, model.epoch)
     if not stages:
         click.echo(f"Nothing is left to train: {model.epoch} epochs are done.")

@@ -16,7 +16,7 @@ from mrcnn.data.dataset import Dataset, load_image_for
 from mrcnn.data.loader import load_image_gt
 from mrcnn.data.targets import build_detection_targets
 from mrcnn.evaluation.errors import CORRECT, IGNORED, MATCH_IOU, Judged
-from mrcnn.evaluation.report import evaluation_of
+from mrcnn.evaluation.report import Evaluation, evaluation_of
 from mrcnn.geometry.boxes import apply_box_deltas, denorm_boxes
 from mrcnn.inspection.figures import as_rgb, draw_objects, images, panels, short_name
 from mrcnn.inspection.page import Picture, Section, Table
@@ -28,7 +28,7 @@ from mrcnn.visualize import draw_boxes
 if TYPE_CHECKING:  # `mask_rcnn` is above this file in the reading order
     from mrcnn.mask_rcnn import MaskRCNN
 
-_SHOWN, _WORST = 20, 10
+_SHOWN, _WORST, _FEW_WORST = 20, 10, 4
 
 
 def model_sections(model: MaskRCNN, dataset: Dataset, limit: int | None = None) -> list[Section]:
@@ -338,7 +338,6 @@ def _errors(model: MaskRCNN, dataset: Dataset, limit: int | None) -> list[Sectio
     columns = list(found.classes[0])
     counts = [[kind, number] for kind, number in found.errors.counts.items()]
     confusion = confusion_of(found.coco_gt, found.results, found.threshold, len(names))
-    worst = [row for row in found.worst() if row["f1"] < 1][:_WORST]
     return [
         Section(
             "Precision and recall",
@@ -389,20 +388,39 @@ def _errors(model: MaskRCNN, dataset: Dataset, limit: int | None) -> list[Sectio
                 )
             ],
         ),
-        Section(
-            "Worst images",
-            "Images with the lowest F1.",
-            [
-                _pair(
-                    model,
-                    dataset,
-                    int(row["image_id"]),
-                    f"{short_name(dataset, int(row['image_id']))}: F1 {row['f1']:.2f}",
-                )
-                for row in worst
-            ],
-        ),
+        _worst(model, dataset, found, "Worst images", _WORST),
     ]
+
+
+def worst_section(
+    model: MaskRCNN, dataset: Dataset, title: str, limit: int | None = None
+) -> Section:
+    """The images with the most errors, the truth beside the detections.
+
+    Args:
+        model, dataset, limit: as in `model_sections`.
+        title: of the section.
+    """
+    return _worst(model, dataset, evaluation_of(model, dataset, limit), title, _FEW_WORST)
+
+
+def _worst(model: MaskRCNN, dataset: Dataset, found: Evaluation, title: str, count: int) -> Section:
+    worst = [row for row in found.worst() if row["f1"] < 1][:count]
+    return Section(
+        title,
+        f"Images with the lowest F1, from a score of {found.threshold:.3f} on."
+        if worst
+        else "No image has an error.",
+        [
+            _pair(
+                model,
+                dataset,
+                int(row["image_id"]),
+                f"{short_name(dataset, int(row['image_id']))}: F1 {row['f1']:.2f}",
+            )
+            for row in worst
+        ],
+    )
 
 
 def precision_recall(judged: Sequence[Judged], objects: int) -> tuple[np.ndarray, np.ndarray]:

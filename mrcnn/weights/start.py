@@ -8,8 +8,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Protocol
 
+import h5py
+
 from mrcnn.files import written_beside
 from mrcnn.types import PathLike
+from mrcnn.weights import hdf5
 from mrcnn.weights.by_name import LoadReport
 from mrcnn.weights.imagenet import cache_folder
 from mrcnn.weights.layers import CLASS_LAYERS
@@ -35,7 +38,10 @@ class ModelOfRuns(Protocol):
 
 
 def load_start_weights(
-    model: ModelOfRuns, start: PathLike, coco_path: PathLike = COCO_FILE
+    model: ModelOfRuns,
+    start: PathLike,
+    coco_path: PathLike = COCO_FILE,
+    may_learn_classes: bool = False,
 ) -> LoadReport | None:
     """Load the weights that a command line names with `--weights` or `--model`.
 
@@ -46,6 +52,8 @@ def load_start_weights(
         coco_path: path of the COCO weights; they are downloaded if there is no such file. The
             layers that depend on the classes (`CLASS_LAYERS`) are left out if the model has another
             number of classes than COCO.
+        may_learn_classes: leave them out for a file of another number of classes too, because the
+            model is to be trained. False: such a file is an error.
 
     Returns:
         The report of `load_weights`; None for "random".
@@ -63,20 +71,37 @@ def load_start_weights(
         path = os.fspath(coco_path)
         if not os.path.exists(path):
             download_trained_weights(path)
-        if model.config.NUM_CLASSES != COCO_CLASS_COUNT:
-            exclude = list(CLASS_LAYERS)
-            print(
-                f"Left out, because COCO has {COCO_CLASS_COUNT} classes and the data "
-                f"{model.config.NUM_CLASSES}: {', '.join(exclude)}"
-            )
+        exclude = _left_out("COCO", COCO_CLASS_COUNT, model.config.NUM_CLASSES)
     elif name == "imagenet":
         path = model.get_imagenet_weights()
     elif name == "last":
         path = model.find_last()
     else:
         path = os.fspath(start)
+        if may_learn_classes and os.path.isfile(path):
+            exclude = _left_out(path, _class_count(path), model.config.NUM_CLASSES)
     print("Loading weights", path)
     return model.load_weights(path, by_name=True, exclude=exclude)
+
+
+def _left_out(origin: str, stored: int | None, wanted: int) -> list[str] | None:
+    """The layers that must be learned anew, and a line about them; None if there are none."""
+    if stored is None or stored == wanted:
+        return None
+    print(
+        f"Left out, because {origin} has {stored} classes and the data {wanted}: "
+        f"{', '.join(CLASS_LAYERS)}"
+    )
+    return list(CLASS_LAYERS)
+
+
+def _class_count(path: PathLike) -> int | None:
+    """The number of classes of a weight file; None for one without heads."""
+    if not h5py.is_hdf5(path):
+        return None  # `load_weights` says what it is, or reads its backbone
+    with hdf5.open_weights(path) as root:
+        stored = hdf5.read_layers(root, ()).get("mrcnn_class_logits")
+        return int(stored[0].shape[-1]) if stored and stored[0].shape else None
 
 
 def coco_weights_path() -> str:

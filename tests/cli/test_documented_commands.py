@@ -27,6 +27,7 @@ PAGES = (
         for name in (
             *("command_line", "resuming", "inspecting", "tiles"),
             *("custom_data", "tuning", "install"),
+            *("labelling", "model_card", "stages", "transfer"),
         )
     ),
 )

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,11 +139,30 @@ def test_resume_begins_a_run_and_goes_on_with_it(trained_run, run, tmp_path):
     for other, message in [
         (["--seed", 5], "seed was 0 and is 5"),
         (["--split", 0.2], "split was 0.4 and is 0.2"),
+        (["--batch-size", 3], "IMAGES_PER_GPU was 2 and is 3"),
         (["--set", "LEARNING_RATE=0.5"], "LEARNING_RATE was 0.001 and is 0.5"),
     ]:
         status, _, err = run(*words, "--epochs", 3, *other)
         assert status == 1 and message in err and "--resume needs the same" in err
         assert "Traceback" not in err and not (folder / "mask_rcnn_again_0003.h5").exists()
+    # The same folder, with an image more.
+    moved = tmp_path / "more"
+    shutil.copytree(data, moved)
+    write_labels(data.parent / "seven", 7)
+    shutil.rmtree(data)
+    shutil.copytree(data.parent / "seven", data)
+    try:
+        status, _, err = run(*words, "--epochs", 3)
+        assert status == 1 and re.search("images was 3 with .* and is 4 with", err)
+    finally:
+        shutil.rmtree(data)
+        shutil.copytree(moved, data)
+    # Another batch is no hindrance where the curve need not go on exactly.
+    words.remove("--resume")
+    words += ["--weights", "last", "--epochs", 3, "--batch-size", 3]
+    status, out, err = run(*words)
+    assert status == 0 and "Epoch 3/3" in out, err
+    assert json.loads((folder / "config.json").read_text())["IMAGES_PER_GPU"] == 3
 
 
 def test_a_run_of_other_classes_is_not_continued(trained_run, run, tmp_path):
@@ -152,6 +172,18 @@ def test_a_run_of_other_classes_is_not_continued(trained_run, run, tmp_path):
     words = ["--logs", folder.parent, "--name", "leaves", "--epochs", 9]
     status, _, err = run("train", data, "--weights", "last", *words)
     assert status == 1 and "learns the classes bar, block, tile, and the data have" in err
+
+
+@pytest.mark.slow
+def test_weights_of_other_classes_are_a_start(trained_run, run, tmp_path):
+    folder, _, _ = trained_run
+    data = write_labels(tmp_path / "rods", 3)
+    labels = json.loads((data / "annotations.json").read_text())
+    labels["categories"].append({"id": 9, "name": "rod"})
+    (data / "annotations.json").write_text(json.dumps(labels))
+    words = ["--logs", tmp_path, "--split", 0, "--epochs", 1, "--layers", "heads"]
+    status, out, err = run("train", data, "--weights", folder / "mask_rcnn_leaves_best.h5", *words)
+    assert status == 0 and "Left out, because" in out and "4 classes and the data 5" in out, err
 
 
 def test_patience_needs_a_validation(trained_run, run, tmp_path):
@@ -332,6 +364,7 @@ def test_inspection_of_data_network_weights_and_run(trained_run, run, tmp_path):
         (("weights", folder), 3),
         (("weights", folder, "--compare", folder), 4),
         (("run", folder), 5),
+        (("run", folder, "--data", data), 6),
     ]:
         output = tmp_path / f"{words[0]}_{len(words)}"
         status, out, err = run("inspect", *words, "--output", output)

@@ -7,6 +7,7 @@ import pytest
 import mrcnn.utils
 from mrcnn import weights
 from mrcnn.weights import start
+from tests.tiny import tiny_model
 
 
 class Loader:
@@ -65,6 +66,29 @@ def test_coco_weights_leave_out_the_layers_of_other_classes(tmp_path, capsys, cl
     assert model.loaded == (str(path), True, exclude)
     said = "COCO has 81 classes and the data 2: mrcnn_class_logits, mrcnn_bbox_fc, mrcnn_bbox, "
     assert (said in capsys.readouterr().out) == (classes == 2)
+
+
+@pytest.mark.parametrize(("classes", "exclude"), [(4, None), (2, weights.CLASS_LAYERS)])
+def test_a_file_of_other_classes_starts_a_training(tmp_path, capsys, classes, exclude):
+    """Only where the model is to be trained: with untrained heads nothing can be detected."""
+    path = tmp_path / "own.h5"
+    model, *_ = tiny_model()
+    weights.save_weights(model, path)
+    loader = Loader(classes)
+    weights.load_start_weights(loader, path, may_learn_classes=True)
+    assert loader.loaded == (str(path), True, exclude)
+    said = f"{path} has 4 classes and the data 2: mrcnn_class_logits, "
+    assert (said in capsys.readouterr().out) == (classes == 2)
+    weights.load_start_weights(loader, path)
+    assert loader.loaded[2] is None
+
+
+def test_a_file_that_is_no_hdf5_is_left_to_the_loader(tmp_path):
+    path = tmp_path / "resnet50.pth"
+    path.write_bytes(b"PK")
+    loader = Loader()
+    weights.load_start_weights(loader, path, may_learn_classes=True)
+    assert loader.loaded == (str(path), True, None)
 
 
 def test_coco_weights_that_are_not_there_are_downloaded(tmp_path, monkeypatch):

@@ -1,0 +1,48 @@
+"""A report in Chromium: all pictures are drawn, and the console stays empty."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from mrcnn.inspection.data import data_sections
+from mrcnn.inspection.page import write_report
+from tests.tiny import random_rectangles, tiny_config
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# The page's title tells how many pictures there are and how many were not drawn.
+COUNT = """<script>addEventListener("load", () => {
+  const all = [...document.images];
+  document.title = `${all.length} pictures, ${all.filter((i) => !i.naturalWidth).length} missing`;
+})</script></body>"""
+
+
+def looked_at(page, *words):
+    """The page as the browser has it after loading, and what it writes."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip("no Chromium")
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu"]
+    command += ["--enable-logging=stderr", f"--user-data-dir={page.parent / 'profile'}"]
+    command += ["--dump-dom", *words, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.slow
+def test_a_report_in_chromium(tmp_path):
+    sections = data_sections(random_rectangles(4), tiny_config())
+    page = write_report(tmp_path / "report", "Data <of> “leaves”", [("a", "<b>")], sections)
+    pictures = len(list(page.parent.glob("*.png")))
+    counted = tmp_path / "counted.html"
+    counted.write_text(page.read_text("utf-8").replace("</body>", COUNT), "utf-8")
+    found, console = looked_at(counted)
+    assert re.search("<title>(.*)</title>", found)[1] == f"{pictures} pictures, 0 missing"
+    assert not console and pictures >= 8
+    # The test sees what it looks for.
+    bad = counted.read_text("utf-8").replace("</body>", "<img src=none.png></body>", 1)
+    counted.write_text(bad.replace("</body>", "<script>console.error('no')</script></body>"))
+    found, console = looked_at(counted)
+    assert f"{pictures + 1} pictures, 1 missing" in found and len(console) >= 1
