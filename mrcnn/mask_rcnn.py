@@ -130,6 +130,8 @@ class MaskRCNN:
         if model_path:
             run = training.resumed_run(self.model_dir, name, model_path)
         will_train = getattr(self, "mode", None) == "training"
+        # The folder that this model has planned so far is free again.
+        self._run = None
         self._run = run or training.new_run(self.model_dir, name, will_train)
 
     @property

@@ -81,7 +81,6 @@ PICTURES = {
     "model/*_boxes.png": "model_detections",
     "model/*_masks.png": "model_masks",
     "model/08_*.png": "model_final",
-    "run/*_losses_ap_and_learning_rate.png": "run_curves",
     "tensorboard_scalars.png": "tensorboard_scalars",
     "tensorboard_images.png": "tensorboard_images",
 }

@@ -555,3 +555,17 @@ def test_a_new_run_needs_no_folder_until_it_trains(tmp_path):
     assert not (tmp_path / "logs").exists()
     with pytest.raises(FileNotFoundError, match="no checkpoint of a run named 'tiny'"):
         model.find_last()
+
+
+def test_weights_of_another_file_do_not_change_the_name_of_the_run(tmp_path):
+    """The folder planned before and the one planned after loading were once two."""
+    first = MaskRCNN("training", tiny_config(), tmp_path)
+    path = tmp_path / "own.h5"
+    first.keras_model.save_weights(path)
+    second = MaskRCNN("training", tiny_config(), tmp_path)
+    before = second.log_dir
+    second.load_weights(path, by_name=True)
+    minutes = {Path(folder).name.split("_")[0] for folder in (before, second.log_dir)}
+    # In another minute, the name has that minute.
+    assert second.log_dir == before or len(minutes) == 2
+    assert second.log_dir != first.log_dir

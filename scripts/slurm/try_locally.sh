@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Slurm on this machine, trains by train.sbatch, requeues the job in the middle of an epoch,
-# and checks that each step is trained once.
+# and checks that each step is trained once. Then detects by detect_array.sbatch, and checks that
+# each image is detected in once.
 #
 #   sudo bash scripts/slurm/try_locally.sh
 #
@@ -64,7 +65,9 @@ done
 sinfo
 
 # This machine has no GPU, and less memory than a cluster.
-sed '/--gpus=\|--mem=\|--cpus-per-task=/d' "$root/scripts/slurm/train.sbatch" > "$folder/train.sbatch"
+for name in train detect_array; do
+  sed '/--gpus=\|--mem=\|--cpus-per-task=/d' "$root/scripts/slurm/$name.sbatch" > "$folder/$name.sbatch"
+done
 cd "$folder"
 tar -xzf "$root/samples/nucleus/nuclei_small.tar.gz"
 job="$(sbatch --parsable "$folder/train.sbatch" nuclei/train --split 0 \
@@ -110,4 +113,25 @@ epochs = [entry["epochs"] for entry in read_record(folder)]
 assert steps == list(range(1, 37)), steps
 assert epochs == [[1, 3], [2, 3]], epochs
 print("each of the 36 steps is trained once, by two runs of one job")
+END
+
+mkdir photos
+find nuclei/val -path '*/images/*.png' | head -7 | while read -r file; do cp "$file" photos/; done
+job="$(sbatch --parsable --array=0-2 "$folder/detect_array.sbatch" \
+  "$(compgen -G "$folder/logs/nuclei*")" photos results 3 --min-score 0.3)"
+while [[ -n "$(squeue -h -j "$job" 2> /dev/null)" ]]; do
+  sleep 1
+done
+cat "$folder"/mrcnn_detect-"$job"_*.log
+python - << 'END'
+import json
+from pathlib import Path
+
+shares = []
+for path in sorted(Path("results").glob("*/detections.jsonl")):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    shares.append([Path(line["file_name"]).name for line in lines])
+assert [len(share) for share in shares] == [3, 2, 2], shares
+assert sorted(sum(shares, [])) == sorted(path.name for path in Path("photos").iterdir())
+print("each of the 7 images is detected in once, by three tasks of one job")
 END
