@@ -3,13 +3,17 @@
 import re
 import shutil
 import subprocess
+import tarfile
+from pathlib import Path
 
 import pytest
 
+from mrcnn.data.formats.find import open_labels
 from mrcnn.inspection.data import data_sections
 from mrcnn.inspection.page import write_report
-from tests.tiny import random_rectangles, tiny_config
+from mrcnn.training.recipe import recipe_for
 
+NUCLEI = Path(__file__).parents[2] / "samples" / "nucleus" / "nuclei_small.tar.gz"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # The page's title tells how many pictures there are and how many were not drawn.
 COUNT = """<script>addEventListener("load", () => {
@@ -32,8 +36,12 @@ def looked_at(page, *words):
 
 
 @pytest.mark.slow
-def test_a_report_in_chromium(tmp_path):
-    sections = data_sections(random_rectangles(4), tiny_config())
+def test_a_report_on_nuclei_in_chromium(tmp_path):
+    with tarfile.open(NUCLEI) as tar:
+        tar.extractall(tmp_path, filter="data")
+    dataset = open_labels(tmp_path / "nuclei" / "val")
+    config = recipe_for(dataset, None, "nuclei").config
+    sections = data_sections(dataset, config, limit=6)
     page = write_report(tmp_path / "report", "Data <of> “leaves”", [("a", "<b>")], sections)
     pictures = len(list(page.parent.glob("*.png")))
     counted = tmp_path / "counted.html"
