@@ -45,7 +45,6 @@ for run in base scratch heads all; do
 done
 "${mrcnn[@]}" inspect data few --output data
 "${mrcnn[@]}" inspect model "$base" val --limit 5 --output model
-"${mrcnn[@]}" inspect run logs/scratch2* logs/heads2* logs/all2* --output run
 
 
 # TensorBoard as a browser shows it, where there is Chromium.
