@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the figures and pictures of docs/transfer.md, docs/stages.md and docs/inspecting.md, from the nuclei that are
-# shipped: a training of all layers on many images, and two on eight images, one from its weights
-# and one from random ones. About half an hour on two cores.
+# Makes the figures and pictures of docs/transfer.md, docs/stages.md and docs/inspecting.md from the
+# nuclei of this repository: a training of all layers on many images, then three on eight images, from
+# random weights and twice from its weights. About half an hour on two cores.
 #
 #   bash scripts/guide_runs.sh [FOLDER FOR DATA, RUNS AND REPORTS]
 set -euo pipefail
@@ -45,7 +45,6 @@ for run in base scratch heads all; do
 done
 "${mrcnn[@]}" inspect data few --output data
 "${mrcnn[@]}" inspect model "$base" val --limit 5 --output model
-
 
 # TensorBoard as a browser shows it, where there is Chromium.
 if command -v chromium > /dev/null; then

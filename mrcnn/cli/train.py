@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -103,6 +102,7 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
         raise click.UsageError("--patience needs a validation: give --val, or --split above 0.")
     if chosen["supervisely_config"] is not None:
         return supervisely.train(chosen["supervisely_config"], data, chosen)
+    from mrcnn.data.dataset import describe_names
     from mrcnn.data.formats.find import open_labels
     from mrcnn.data.split import split_images
 
@@ -123,8 +123,8 @@ def train(data: Path, val_data: Path | None, split: float, **chosen: Any) -> int
         "val": val_data and os.path.abspath(val_data),
         "split": split if val_data is None else None,
         "seed": chosen["seed"],
-        "images": _names_of(train_set),
-        "val_images": val_set and _names_of(val_set),
+        "images": describe_names(train_set),
+        "val_images": val_set and describe_names(val_set),
         "weights": chosen["weights"],
     }
     name = chosen["name"] or name_of(data)
@@ -155,13 +155,6 @@ def name_of(data: Path) -> str:
     path = data.resolve()
     name = path.parent.name if path.is_file() else path.name
     return re.sub(r"[^\w.-]+", "_", name) or "run"
-
-
-def _names_of(dataset: Dataset) -> str:
-    """The number of images and a checksum of their names, to know the data again."""
-    names = sorted(str(dataset.image_info[i]["id"]) for i in dataset.image_ids)
-    checksum = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return f"{len(names)} with names of checksum {checksum[:12]}"
 
 
 def _described(train_set: Dataset, val_set: Dataset | None) -> str:

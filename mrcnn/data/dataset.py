@@ -6,6 +6,7 @@ ids, and an image trains only the classes of its own source.
 
 from __future__ import annotations
 
+import hashlib
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -194,6 +195,13 @@ def _stated_size(info: dict[str, Any]) -> tuple[int, int] | None:
     if isinstance(height, numbers.Integral) and isinstance(width, numbers.Integral):
         return int(height), int(width)
     return None
+
+
+def describe_names(dataset: Dataset) -> str:
+    """The number of images and a checksum of their names, to know the data again."""
+    names = sorted(str(dataset.image_info[i]["id"]) for i in dataset.image_ids)
+    checksum = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return f"{len(names)} with names of checksum {checksum[:12]}"
 
 
 def load_image_for(config: Config, dataset: Dataset, image_id: int) -> np.ndarray:

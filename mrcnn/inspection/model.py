@@ -127,7 +127,7 @@ def _rpn_scores(stages: Stages) -> Section:
         maps.append(level.reshape(rows_of_level, columns, ratios).max(axis=-1))
         titles.append(f"{scale:g} px: up to {level.max():.2f}")
         rows.append([f"{scale:g}", count, int((level > 0.5).sum()), float(level.max())])
-    look = "Bright where objects of about this size are; a network that was not trained is grey."
+    look = "Bright where objects of about this size are; before training all have one colour."
     return Section(
         "RPN scores by level",
         short_name(stages.dataset, stages.image_id),
@@ -286,7 +286,9 @@ def _masks(stages: Stages) -> Section:
         vmax=1,
     )
     size = "x".join(map(str, masks.shape[1:3]))
-    look = "Clear shapes; a grey mask is unsure, one that fills its box knows no shape."
+    look = (
+        "Clear shapes; a mask without clear edges is unsure, one that fills its box knows no shape."
+    )
     return Section(
         "Predicted masks", f"{size} values from 0 to 1.", [Picture("Masks", look, figure)]
     )

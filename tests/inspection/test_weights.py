@@ -12,7 +12,7 @@ from mrcnn.inspection.weights import (
     state,
     weight_sections,
 )
-from mrcnn.weights import save_weights
+from mrcnn.weights import save_weights, torch_files
 from tests.inspection.test_page import check_page
 from tests.tiny import tiny_model
 
@@ -74,6 +74,16 @@ def test_weights_of_pytorch(tmp_path):
     assert set(weights) == set(arrays)
     rows = weight_sections(weights)[0].parts[0].rows
     assert rows == [["conv1.weight", "dead: all values are 1"]]
+
+
+def test_a_view_that_is_larger_than_its_file_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "small.pth"
+    path.write_bytes(b"0" * 100)
+    huge = np.broadcast_to(np.float32(0), (10**12,))
+    monkeypatch.setattr(torch_files, "is_checkpoint", lambda _: True)
+    monkeypatch.setattr(torch_files, "read_checkpoint", lambda _: ({"a": huge}, []))
+    with pytest.raises(ValueError, match="states more values than it has bytes, in a"):
+        read_weights(path)
 
 
 def test_parts_follow_the_network(saved):
